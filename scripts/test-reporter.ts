@@ -1,0 +1,31 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import type { Reporter, SerializedError, TestCase, TestModule } from 'vitest/node';
+import { resultsDirectory, type TierResult } from './test-results.ts';
+
+/** Writes one file of results for each tier that ran, for scripts/test.ts to add up. */
+export default class ResultsReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
+    const tiers = new Map<string, TierResult>();
+    for (const module of modules) {
+      const tier = module.project.name;
+      const result = tiers.get(tier) ?? { passed: 0, failed: 0, skipped: [] };
+      tiers.set(tier, result);
+      for (const test of module.children.allTests()) count(result, test);
+      // A file that cannot be loaded has no tests to fail.
+      if (module.errors().length > 0) result.failed += 1;
+    }
+    const [first] = tiers.values();
+    if (first) first.failed += unhandledErrors.length;
+    mkdirSync(resultsDirectory, { recursive: true });
+    for (const [tier, result] of tiers) writeFileSync(`${resultsDirectory}/${tier}.json`, JSON.stringify(result));
+  }
+}
+
+function count(result: TierResult, test: TestCase): void {
+  const outcome = test.result();
+  if (outcome.state === 'passed') result.passed += 1;
+  else if (outcome.state === 'failed') result.failed += 1;
+  else if (outcome.state === 'skipped') {
+    result.skipped.push({ name: test.fullName, reason: outcome.note ?? 'no reason given' });
+  } else result.failed += 1;
+}

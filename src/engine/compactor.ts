@@ -1,0 +1,51 @@
+import { messageOf } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { mergeLayers, nextMerge } from '../store/compact.ts';
+import type { Pool } from '../store/pool.ts';
+
+/** Merges layers in the background, one pair at a time, whenever names may have gone. */
+export class Compactor {
+  readonly #pool: Pool;
+  readonly #logger: Logger;
+  #wanted = false;
+  #running: Promise<void> | null = null;
+
+  constructor(pool: Pool, logger: Logger) {
+    this.#pool = pool;
+    this.#logger = logger;
+  }
+
+  /** Starts a pass, or one more after the running one. */
+  readonly wake = (): void => {
+    this.#wanted = true;
+    this.#running ??= this.#work().finally(() => {
+      this.#running = null;
+    });
+  };
+
+  /** Resolves when there is nothing to merge any more. */
+  async settled(): Promise<void> {
+    while (this.#running) await this.#running;
+  }
+
+  async #work(): Promise<void> {
+    while (this.#wanted) {
+      this.#wanted = false;
+      try {
+        await this.#pass();
+      } catch (error) {
+        // What is merged is only ever a copy, so nothing is lost; the next change of names tries again.
+        this.#logger.warn({ error: messageOf(error) }, 'compaction stopped');
+      }
+    }
+  }
+
+  async #pass(): Promise<void> {
+    for (let merge = await nextMerge(this.#pool); merge; merge = await nextMerge(this.#pool)) {
+      const startedAt = Date.now();
+      const done = await mergeLayers(this.#pool, merge);
+      if (!done) return;
+      this.#logger.info({ ...merge, durationMs: Date.now() - startedAt }, 'merged two layers');
+    }
+  }
+}

@@ -1,0 +1,15 @@
+import { run, toolFailure } from '../lib/exec.ts';
+import { LaminaError } from '../lib/errors.ts';
+
+const timeoutMs = 600_000;
+
+/** Extends a file to `sizeBytes` with blocks allocated; what is in it stays. @throws LaminaError `pool-full` */
+export async function extendAllocated(file: string, fromBytes: number, sizeBytes: number): Promise<void> {
+  const args = ['--offset', String(fromBytes), '--length', String(sizeBytes - fromBytes), '--', file];
+  try {
+    await run('fallocate', args, { timeoutMs });
+  } catch (error) {
+    if (!toolFailure(error)?.stderr.includes('No space left')) throw error;
+    throw new LaminaError('pool-full', `${file} cannot grow to ${sizeBytes} bytes: no space left`, { cause: error });
+  }
+}

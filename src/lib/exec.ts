@@ -1,0 +1,67 @@
+import { execa } from 'execa';
+import { LaminaError } from './errors.ts';
+
+export interface RunOptions {
+  /** The process is killed (SIGKILL) after this time, and the call fails with `timeout`. */
+  timeoutMs: number;
+  /** Written to standard input, which is closed at once otherwise. */
+  input?: string;
+  /** Exit codes besides 0 that are an answer, not a failure. */
+  okExitCodes?: readonly number[];
+  /** Lowest CPU and I/O priority, for work nobody waits for. */
+  background?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface RunResult {
+  stdout: string;
+  stderr: string;
+  exitCode: number;
+}
+
+/** Output beyond this is cut off: no tool we call has more to say. */
+const maxOutputBytes = 16 * 1024 * 1024;
+
+/**
+ * Runs a program to its end and returns what it printed. Never a shell; the environment is fixed, so that messages
+ * can be matched. The child is killed by the kernel when this process dies (PR_SET_PDEATHSIG), so that a kill -9
+ * of the plugin leaves no half-done tool behind.
+ *
+ * @throws LaminaError `tool-missing`, `timeout`, or `tool-failed` with the tool's last words.
+ */
+export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+  const prefix = ['--pdeathsig', 'KILL', '--'];
+  if (options.background) prefix.push('nice', '-n', '19', 'ionice', '-c', '3');
+  const result = await execa('setpriv', [...prefix, file, ...args], {
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+    extendEnv: false,
+    reject: false,
+    timeout: options.timeoutMs,
+    killSignal: 'SIGKILL',
+    maxBuffer: maxOutputBytes,
+    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+    ...(options.signal ? { cancelSignal: options.signal } : {}),
+  });
+  const command = [file, ...args].join(' ');
+  if (result.timedOut) {
+    throw new LaminaError('timeout', `${command}: no end within ${options.timeoutMs} ms; killed`);
+  }
+  const { exitCode, stdout, stderr } = result;
+  if (exitCode === 0 || (exitCode !== undefined && options.okExitCodes?.includes(exitCode))) {
+    return { stdout, stderr, exitCode };
+  }
+  // setpriv and nice answer 127 for a program that is not there, as a shell does.
+  if (exitCode === 127) {
+    throw new LaminaError('tool-missing', `${file} is not installed: ${stderr.trim()}`);
+  }
+  const how = exitCode === undefined ? `ended by ${result.signal ?? result.message}` : `exit code ${exitCode}`;
+  const words = stderr.trim().slice(-2000) || stdout.trim().slice(-2000);
+  throw new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: result });
+}
+
+/** The exit code and standard error behind a `tool-failed`, for predicates that tell failures apart. */
+export function toolFailure(error: unknown): { exitCode: number | undefined; stderr: string } | undefined {
+  if (!(error instanceof LaminaError) || error.code !== 'tool-failed') return undefined;
+  const cause = error.cause as { exitCode?: number; stderr?: string };
+  return { exitCode: cause.exitCode, stderr: cause.stderr ?? '' };
+}

@@ -1,0 +1,67 @@
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import type { BlockdevOptions } from './blockdev.ts';
+
+/** The one export of a daemon. */
+export const exportId = 'disk';
+const iothreadId = 'io';
+
+/** A FUSE export shows `nodeName` as the regular file `mountpoint`, which must exist. */
+export function fuseExportArgs(nodeName: string, mountpoint: string): string[] {
+  return [
+    '--export',
+    JSON.stringify({
+      type: 'fuse',
+      id: exportId,
+      'node-name': nodeName,
+      mountpoint,
+      writable: true,
+      growable: false,
+      'allow-other': 'off',
+      iothread: iothreadId,
+    }),
+  ];
+}
+
+/** An NBD server on a unix socket with `nodeName` as the export `disk`, for at most `connections` clients. */
+export function nbdExportArgs(nodeName: string, socketPath: string, connections: number): string[] {
+  const server = { addr: { type: 'unix', path: socketPath }, 'max-connections': connections };
+  const nbdExport = { type: 'nbd', id: exportId, 'node-name': nodeName, name: exportId, writable: true, iothread: iothreadId };
+  return ['--nbd-server', JSON.stringify(server), '--export', JSON.stringify(nbdExport)];
+}
+
+/** An iothread for the export, and the nodes, lowest first. */
+export function graphArgs(blockdevs: readonly BlockdevOptions[]): string[] {
+  const objects = ['--object', `iothread,id=${iothreadId}`];
+  return [...objects, ...blockdevs.flatMap((options) => ['--blockdev', JSON.stringify(options)])];
+}
+
+/** A QMP server on a unix socket; it takes one client at a time. */
+export function monitorArgs(name: string, socketPath: string): string[] {
+  return [
+    '--chardev',
+    `socket,id=${name},path=${escapeComma(socketPath)},server=on,wait=off`,
+    '--monitor',
+    `chardev=${name},mode=control`,
+  ];
+}
+
+/** In QEMU's key=value options a comma ends the value, two are one comma. */
+function escapeComma(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+/**
+ * Starts a daemon in a session of its own, so that neither a signal to our group nor our death reaches it.
+ * `logFd` takes its standard output and error. The child does not keep this process alive.
+ */
+export function spawnStorageDaemon(args: readonly string[], logFd: number): ChildProcess {
+  const child = spawn('qemu-storage-daemon', args, {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', logFd, logFd],
+    env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+  });
+  child.unref();
+  return child;
+}

@@ -1,0 +1,127 @@
+import { chmod, constants, copyFile, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { diskSpace } from '../host/disk-space.ts';
+import { LaminaError } from '../lib/errors.ts';
+import { syncDirectory, syncFile } from '../lib/fs-records.ts';
+import { checkImage, rebaseImage } from '../qemu/qemu-img.ts';
+import { chainIds, childrenOf } from './graph.ts';
+import { backingPath, mergeName } from './layout.ts';
+import type { Pool } from './pool.ts';
+import type { LayerId, LayerRecord } from './records.ts';
+
+/** Two neighbours of a chain that can become one: nothing names `lower`, and `upper` is its only child. */
+export interface Merge {
+  lower: LayerId;
+  upper: LayerId;
+  /** Bytes that have to be copied at most. */
+  costBytes: number;
+}
+
+/** Chains longer than this are merged whatever it costs. */
+export const maxChainDepth = 16;
+/** A lower layer is worth rewriting up to this many times the size of what is merged into it, as in an LSM tree. */
+const worthwhileFactor = 4;
+
+/**
+ * The cheapest merge worth doing now, or null. Small neighbours first; a big base is not rewritten for a small gain
+ * unless its chain is too deep.
+ */
+export async function nextMerge(pool: Pool): Promise<Merge | null> {
+  const candidates = await mergeCandidates(pool);
+  const depth = new Map([...pool.layers.keys()].map((id) => [id, chainIds(pool.layers, id).length]));
+  const deepest = deepestAbove(pool, depth);
+  const worthwhile = candidates.filter(({ merge, lowerBytes, upperBytes }) => {
+    return lowerBytes <= upperBytes * worthwhileFactor || (deepest.get(merge.upper) ?? 0) > maxChainDepth;
+  });
+  worthwhile.sort((a, b) => a.merge.costBytes - b.merge.costBytes);
+  return worthwhile[0]?.merge ?? null;
+}
+
+/** For every layer the depth of the deepest chain it is part of. */
+function deepestAbove(pool: Pool, depth: Map<LayerId, number>): Map<LayerId, number> {
+  const deepest = new Map<LayerId, number>();
+  for (const id of pool.layers.keys()) {
+    for (const below of chainIds(pool.layers, id)) {
+      deepest.set(below, Math.max(deepest.get(below) ?? 0, depth.get(id) ?? 0));
+    }
+  }
+  return deepest;
+}
+
+async function mergeCandidates(pool: Pool) {
+  const children = childrenOf(pool.layers);
+  const roots = new Set(pool.roots());
+  const found: { merge: Merge; lowerBytes: number; upperBytes: number }[] = [];
+  for (const lower of [...pool.layers.values()]) {
+    const [only, ...others] = children.get(lower.id) ?? [];
+    const upper = only && others.length === 0 ? pool.layers.get(only) : undefined;
+    if (!upper?.sealed || !lower.sealed || roots.has(lower.id)) continue;
+    if (pool.isOpen(upper.id)) continue;
+    const [lowerBytes, upperBytes] = await Promise.all([allocatedBytes(pool, lower), allocatedBytes(pool, upper)]);
+    found.push({ merge: { lower: lower.id, upper: upper.id, costBytes: lowerBytes + upperBytes }, lowerBytes, upperBytes });
+  }
+  return found;
+}
+
+async function allocatedBytes(pool: Pool, layer: LayerRecord): Promise<number> {
+  return (await stat(pool.layout.layerData(layer.id, layer.format))).blocks * 512;
+}
+
+/**
+ * Merges `lower` into `upper` beside both, and puts the result in upper's place: whatever refers to upper stays as it
+ * is. Gives up, leaving all as it was, where a disk that uses them is attached meanwhile.
+ *
+ * @returns whether it was done.
+ * @throws LaminaError `pool-full` where there is no room for the copy
+ */
+export async function mergeLayers(pool: Pool, merge: Merge): Promise<boolean> {
+  const { lower, upper } = merge;
+  const { availableBytes } = await diskSpace(pool.layout.root);
+  if (merge.costBytes > availableBytes / 2) {
+    throw new LaminaError('pool-full', `merging layers ${lower} and ${upper} needs up to ${merge.costBytes} bytes more`);
+  }
+  const merged = path.join(pool.layout.layer(upper), mergeName);
+  try {
+    return await pool.withPins([upper], async () => {
+      await buildMerged(pool, merge, merged);
+      return swapIn(pool, merge, merged);
+    });
+  } finally {
+    await rm(merged, { force: true });
+    await pool.collect();
+  }
+}
+
+async function buildMerged(pool: Pool, { lower, upper }: Merge, merged: string): Promise<void> {
+  await copyFile(pool.chainLayer(upper).path, merged, constants.COPYFILE_FICLONE);
+  await chmod(merged, 0o600);
+  pool.checkpoint('compact/copy-made');
+  const base = pool.layer(lower).parent;
+  const format = base && pool.layer(base).format;
+  await rebaseImage({ file: merged, backing: base && format ? { file: backingPath(base, format), format } : null });
+  pool.checkpoint('compact/merged');
+  const check = await checkImage(merged);
+  if (check.result !== 'clean') {
+    throw new LaminaError('layer-corrupt', `merging layer ${lower} into ${upper} gave a damaged image; both are kept`);
+  }
+  await chmod(merged, 0o444);
+  await syncFile(merged);
+  await syncDirectory(path.dirname(merged));
+  pool.checkpoint('compact/merge-synced');
+}
+
+async function swapIn(pool: Pool, { lower, upper }: Merge, merged: string): Promise<boolean> {
+  const record = pool.layer(upper);
+  const others = (childrenOf(pool.layers).get(lower) ?? []).filter((child) => child !== upper);
+  const named = pool.roots().includes(lower);
+  if (others.length > 0 || named) return false;
+  return pool.whileNothingOpens(async () => {
+    if (pool.isOpen(upper)) return false;
+    await rename(merged, pool.layout.layerData(upper, record.format));
+    await syncDirectory(pool.layout.layer(upper));
+    pool.checkpoint('compact/swapped');
+    await pool.putLayer({ ...record, parent: pool.layer(lower).parent });
+    pool.checkpoint('compact/upper-recorded');
+    return true;
+  });
+}

@@ -1,0 +1,216 @@
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { z } from 'zod';
+import { type ErrorCode, errnoOf, ifErrno, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { readRecord } from '../lib/fs-records.ts';
+import { readQcow2Header } from '../qemu/qcow2-header.ts';
+import { childrenOf } from './graph.ts';
+import { backingPath, dataName, type PoolLayout } from './layout.ts';
+import { listNames, type PoolContents } from './pool.ts';
+import {
+  diskRecordSchema,
+  type DiskId,
+  layerIdSchema,
+  layerRecordSchema,
+  type LayerId,
+  type LayerRecord,
+  type PoolRecord,
+  poolRecordSchema,
+  recordVersion,
+  snapshotRecordSchema,
+} from './records.ts';
+
+/** Something that is not as it should be. */
+export interface Problem {
+  code: ErrorCode;
+  file: string;
+  message: string;
+}
+
+/** What a crash left that recovery puts right without anybody's help. */
+export interface Leftover {
+  layer: LayerId;
+  kind: 'unsealed' | 'grown' | 'stray-file' | 'merged';
+  /** For `grown`: the size of the file. For `merged`: nothing. */
+  sizeBytes?: number;
+  file: string;
+}
+
+export interface Inspection {
+  contents: PoolContents;
+  problems: Problem[];
+  leftovers: Leftover[];
+}
+
+/** @throws LaminaError `pool-foreign` where `pool.json` is missing, or as readRecord */
+export async function readPoolRecord(layout: PoolLayout): Promise<PoolRecord> {
+  try {
+    return await readRecord(layout.poolRecord, recordVersion, poolRecordSchema);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    throw new LaminaError('pool-foreign', `${layout.root} is not a pool: it has no pool.json`, { cause: error });
+  }
+}
+
+/** Reads a whole pool without changing it: every record against the files, the headers and the other records. */
+export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
+  const problems: Problem[] = [];
+  const leftovers: Leftover[] = [];
+  const pool = await readPoolRecord(layout);
+  // Names first, layers last: in a pool that is served meanwhile, a name's layer is then already there.
+  const disks = await readAll(layout.disks, diskRecordSchema, problems);
+  const snapshots = await readAll(layout.snapshots, snapshotRecordSchema, problems);
+  const layers = await readLayers(layout, problems);
+  const contents = { pool, layers, disks, snapshots };
+  problems.push(...brokenReferences(layout, contents));
+  for (const layer of layers.values()) await inspectLayer(layout, contents, layer, problems, leftovers);
+  return { contents, problems, leftovers };
+}
+
+async function readAll<T extends { id: string }>(
+  directory: string,
+  schema: z.ZodType<T>,
+  problems: Problem[],
+): Promise<Map<T['id'], T>> {
+  const records = new Map<T['id'], T>();
+  for (const name of await listNames(directory)) {
+    const file = path.join(directory, name);
+    if (!name.endsWith('.json')) {
+      problems.push({ code: 'pool-foreign', file, message: `${file} is none of Lamina's records: move it away` });
+      continue;
+    }
+    await noting(problems, file, async () => {
+      const record = await readRecord(file, recordVersion, schema);
+      if (name !== `${record.id}.json`) throw new LaminaError('record-corrupt', `${file} is the record of ${record.id}`);
+      records.set(record.id, record);
+    });
+  }
+  return records;
+}
+
+async function readLayers(layout: PoolLayout, problems: Problem[]): Promise<Map<LayerId, LayerRecord>> {
+  const layers = new Map<LayerId, LayerRecord>();
+  for (const name of await listNames(layout.layers)) {
+    const id = layerIdSchema.safeParse(name);
+    if (!id.success) {
+      const file = path.join(layout.layers, name);
+      problems.push({ code: 'pool-foreign', file, message: `${file} is none of Lamina's layers: move it away` });
+      continue;
+    }
+    const file = layout.layerRecord(id.data);
+    await noting(problems, file, async () => {
+      const record = await readRecord(file, recordVersion, layerRecordSchema);
+      if (record.id !== id.data) throw new LaminaError('record-corrupt', `${file} is the record of ${record.id}`);
+      layers.set(record.id, record);
+    });
+  }
+  return layers;
+}
+
+/** Runs `work`; what it throws of ours, or a missing file, becomes a problem of `file`. */
+async function noting(problems: Problem[], file: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (isLaminaError(error)) problems.push({ code: error.code, file, message: error.message });
+    else if (errnoOf(error) === 'ENOENT') problems.push({ code: 'record-corrupt', file, message: `${file} is missing` });
+    else throw error;
+  }
+}
+
+function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: PoolContents): Problem[] {
+  const problems: Problem[] = [];
+  const report = (file: string, message: string) => problems.push({ code: 'graph-corrupt', file, message });
+  const headOf = new Map<LayerId, DiskId>();
+  const children = childrenOf(layers);
+  for (const disk of disks.values()) {
+    const file = layout.disk(disk.id);
+    if (!layers.has(disk.head)) report(file, `${file} names the layer ${disk.head}, which is not there or damaged`);
+    const other = headOf.get(disk.head);
+    if (other) report(file, `${file} has the same head layer as disk ${other}`);
+    headOf.set(disk.head, disk.id);
+    if (children.has(disk.head)) report(file, `${file} writes to the layer ${disk.head}, which others rely on`);
+    if (layers.get(disk.head)?.sealed) report(file, `${file} writes to the layer ${disk.head}, which is sealed`);
+  }
+  for (const snapshot of snapshots.values()) {
+    const file = layout.snapshot(snapshot.id);
+    if (!layers.has(snapshot.layer)) report(file, `${file} names the layer ${snapshot.layer}, which is not there or damaged`);
+    const settled = snapshot.state === 'ready' || !disks.has(snapshot.disk);
+    if (settled && headOf.has(snapshot.layer)) report(file, `${file} names the layer ${snapshot.layer}, which a disk writes to`);
+  }
+  for (const layer of layers.values()) {
+    const file = layout.layerRecord(layer.id);
+    if (layer.parent && !layers.has(layer.parent)) report(file, `${file} names the backing layer ${layer.parent}, which is not there or damaged`);
+    if (reachesItself(layers, layer)) report(file, `${file} is part of a cycle of backing layers`);
+    if (layer.parent && layer.format === 'raw') report(file, `${file} is raw and has a backing layer`);
+  }
+  return problems;
+}
+
+function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRecord): boolean {
+  const seen = new Set<LayerId>();
+  for (let id = start.parent; id !== null && !seen.has(id); id = layers.get(id)?.parent ?? null) {
+    if (id === start.id) return true;
+    seen.add(id);
+  }
+  return false;
+}
+
+async function inspectLayer(
+  layout: PoolLayout,
+  contents: PoolContents,
+  layer: LayerRecord,
+  problems: Problem[],
+  leftovers: Leftover[],
+): Promise<void> {
+  const { id, format, sealed } = layer;
+  for (const name of await listNames(layout.layer(id))) {
+    const file = path.join(layout.layer(id), name);
+    if (name !== 'layer.json' && name !== dataName(format)) leftovers.push({ layer: id, kind: 'stray-file', file });
+  }
+  const file = layout.layerData(id, format);
+  await noting(problems, file, async () => {
+    const sizeBytes = await (format === 'raw' ? rawSize(file) : qcow2Size(contents, layer, file, leftovers));
+    if (sizeBytes === layer.virtualSizeBytes) return;
+    const wanted = `${layout.layerRecord(id)} says ${layer.virtualSizeBytes} bytes, ${file} has ${sizeBytes}`;
+    if (sealed || sizeBytes < layer.virtualSizeBytes) throw new LaminaError('layer-corrupt', `${wanted}: it was changed or cut off from outside; restore it from a backup`);
+    leftovers.push({ layer: id, kind: 'grown', sizeBytes, file });
+  });
+  const heads = [...contents.disks.values()].some((disk) => disk.head === id);
+  const named = [...contents.snapshots.values()].some((snapshot) => snapshot.layer === id);
+  if (!sealed && !heads && (named || childrenOf(contents.layers).has(id))) leftovers.push({ layer: id, kind: 'unsealed', file });
+}
+
+async function rawSize(file: string): Promise<number> {
+  return (await stat(file)).size;
+}
+
+/** The image's own size, after its header was found to name the backing file that the record says, and nothing else. */
+async function qcow2Size(contents: PoolContents, layer: LayerRecord, file: string, leftovers: Leftover[]): Promise<number> {
+  const header = await readQcow2Header(file);
+  const refuse = (what: string) =>
+    new LaminaError('layer-corrupt', `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`);
+  if (header.hasDataFile) throw refuse('has an external data file');
+  if (header.encrypted) throw refuse('is encrypted');
+  if (header.corrupt) throw refuse('is marked corrupt by QEMU');
+  const namesParent = (parent: LayerId | null) => {
+    const backing = parent ? contents.layers.get(parent) : undefined;
+    if (parent === null) return header.backingFile === null;
+    return backing !== undefined && header.backingFile === backingPath(parent, backing.format) && header.backingFormat === backing.format;
+  };
+  if (!namesParent(layer.parent)) {
+    const grandparent = layer.parent ? contents.layers.get(layer.parent)?.parent : undefined;
+    // Compaction had put the merged file in place and died before it wrote so.
+    if (layer.sealed && grandparent !== undefined && namesParent(grandparent)) leftovers.push({ layer: layer.id, kind: 'merged', file });
+    else throw refuse(`names the backing file ${header.backingFile ?? '(none)'} where its record says ${layer.parent ?? '(none)'}`);
+  }
+  return header.virtualSizeBytes;
+}
+
+/** What the pool directory holds besides ours, or undefined where there is no such directory. */
+export async function foreignNames(layout: PoolLayout): Promise<string[] | undefined> {
+  const own = ['pool.json', 'pool.lock', 'ballast', 'layers', 'disks', 'snapshots', 'tmp', 'set-aside', 'lost+found'];
+  const there = await stat(layout.root).catch(ifErrno('ENOENT', null));
+  if (!there?.isDirectory()) return undefined;
+  return (await listNames(layout.root)).filter((name) => !own.includes(name));
+}

@@ -1,0 +1,63 @@
+import path from 'node:path';
+import type { DiskId, Format, LayerId, SnapshotId } from './records.ts';
+
+/** Where things are in a pool. */
+export class PoolLayout {
+  readonly root: string;
+  constructor(root: string) {
+    this.root = path.resolve(root);
+  }
+  get poolRecord(): string {
+    return path.join(this.root, 'pool.json');
+  }
+  get lockFile(): string {
+    return path.join(this.root, 'pool.lock');
+  }
+  /** Given up when not even a record can be written any more, so that deleting always works. */
+  get ballast(): string {
+    return path.join(this.root, 'ballast');
+  }
+  get layers(): string {
+    return path.join(this.root, 'layers');
+  }
+  get disks(): string {
+    return path.join(this.root, 'disks');
+  }
+  get snapshots(): string {
+    return path.join(this.root, 'snapshots');
+  }
+  get tmp(): string {
+    return path.join(this.root, 'tmp');
+  }
+  /** Damaged records that `lamina check --repair` took out of service, for a person to look at. */
+  get setAside(): string {
+    return path.join(this.root, 'set-aside');
+  }
+  layer(id: LayerId): string {
+    return path.join(this.layers, id);
+  }
+  layerRecord(id: LayerId): string {
+    return path.join(this.layers, id, 'layer.json');
+  }
+  layerData(id: LayerId, format: Format): string {
+    return path.join(this.layers, id, dataName(format));
+  }
+  disk(id: DiskId): string {
+    return path.join(this.disks, `${id}.json`);
+  }
+  snapshot(id: SnapshotId): string {
+    return path.join(this.snapshots, `${id}.json`);
+  }
+}
+
+export function dataName(format: Format): string {
+  return `data.${format}`;
+}
+
+/** What an overlay's header names as its backing file: relative, so that a pool can be moved. */
+export function backingPath(parent: LayerId, format: Format): string {
+  return `../${parent}/${dataName(format)}`;
+}
+
+/** The file that a merge of two layers is built in, beside the upper one's data. */
+export const mergeName = 'merge.qcow2';

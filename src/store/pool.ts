@@ -1,0 +1,252 @@
+import { access, chmod, readdir, rename, rm, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import type { Checkpoint } from '../lib/checkpoint.ts';
+import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+import { syncDirectory, syncFile, writeRecord } from '../lib/fs-records.ts';
+import { KeyedLock } from '../lib/keyed-lock.ts';
+import { chainIds, unreferencedLayers } from './graph.ts';
+import { dataName, PoolLayout } from './layout.ts';
+import type {
+  ChainLayer,
+  DiskId,
+  DiskRecord,
+  LayerId,
+  LayerRecord,
+  PoolRecord,
+  SnapshotId,
+  SnapshotRecord,
+} from './records.ts';
+import type { StoreStep } from './steps.ts';
+
+export interface PoolContents {
+  pool: PoolRecord;
+  layers: Map<LayerId, LayerRecord>;
+  disks: Map<DiskId, DiskRecord>;
+  snapshots: Map<SnapshotId, SnapshotRecord>;
+}
+
+/**
+ * The records of a pool that this process holds the lock of: in memory for reading, on disk for good. Operations are
+ * functions of their own (create-disk.ts, take-snapshot.ts, …); here is only what keeps records and files together.
+ */
+export class Pool {
+  readonly layout: PoolLayout;
+  readonly id: string;
+  /** Whether files can share extents (FICLONE); found by trying. */
+  readonly reflink: boolean;
+  readonly checkpoint: Checkpoint<StoreStep>;
+  readonly #layers: Map<LayerId, LayerRecord>;
+  readonly #disks: Map<DiskId, DiskRecord>;
+  readonly #snapshots: Map<SnapshotId, SnapshotRecord>;
+  /** Layers that an operation in progress relies on, before a record names them. */
+  readonly #pins = new Map<LayerId, number>();
+  /** Disks whose layers may be open in a daemon or a loop device. */
+  readonly #attached = new Set<DiskId>();
+  readonly #exchange = new KeyedLock();
+
+  constructor(layout: PoolLayout, contents: PoolContents, reflink: boolean, checkpoint: Checkpoint<StoreStep>) {
+    this.layout = layout;
+    this.id = contents.pool.id;
+    this.reflink = reflink;
+    this.checkpoint = checkpoint;
+    this.#layers = contents.layers;
+    this.#disks = contents.disks;
+    this.#snapshots = contents.snapshots;
+  }
+
+  get layers(): ReadonlyMap<LayerId, LayerRecord> {
+    return this.#layers;
+  }
+  get disks(): ReadonlyMap<DiskId, DiskRecord> {
+    return this.#disks;
+  }
+  get snapshots(): ReadonlyMap<SnapshotId, SnapshotRecord> {
+    return this.#snapshots;
+  }
+
+  /** @throws LaminaError `disk-not-found` */
+  disk(id: string): DiskRecord {
+    const record = this.#disks.get(id as DiskId);
+    if (!record) throw new LaminaError('disk-not-found', `there is no disk ${id} in the pool ${this.layout.root}`);
+    return record;
+  }
+
+  /** @throws LaminaError `snapshot-not-found` */
+  snapshot(id: string): SnapshotRecord {
+    const record = this.#snapshots.get(id as SnapshotId);
+    if (!record) {
+      throw new LaminaError('snapshot-not-found', `there is no snapshot ${id} in the pool ${this.layout.root}`);
+    }
+    return record;
+  }
+
+  /** @throws LaminaError `graph-corrupt`: open() has checked that every name leads to a layer */
+  layer(id: LayerId): LayerRecord {
+    const record = this.#layers.get(id);
+    if (!record) throw new LaminaError('graph-corrupt', `layer ${id} is named but not in the pool ${this.layout.root}`);
+    return record;
+  }
+
+  chainLayer(id: LayerId): ChainLayer {
+    const { format, virtualSizeBytes } = this.layer(id);
+    return { id, format, path: this.layout.layerData(id, format), virtualSizeBytes };
+  }
+
+  /** The chain below and with `head`, head first. */
+  chain(head: LayerId): ChainLayer[] {
+    return chainIds(this.#layers, head).map((id) => this.chainLayer(id));
+  }
+
+  async putDisk(record: DiskRecord): Promise<void> {
+    await this.#write(this.layout.disk(record.id), record);
+    this.#disks.set(record.id, record);
+  }
+
+  async removeDisk(id: DiskId): Promise<void> {
+    await this.#unlink(this.layout.disk(id));
+    this.#disks.delete(id);
+  }
+
+  async putSnapshot(record: SnapshotRecord): Promise<void> {
+    await this.#write(this.layout.snapshot(record.id), record);
+    this.#snapshots.set(record.id, record);
+  }
+
+  async removeSnapshot(id: SnapshotId): Promise<void> {
+    await this.#unlink(this.layout.snapshot(id));
+    this.#snapshots.delete(id);
+  }
+
+  async putLayer(record: LayerRecord): Promise<void> {
+    await this.#write(this.layout.layerRecord(record.id), record);
+    this.#layers.set(record.id, record);
+  }
+
+  /** Where a new layer is built: nothing under tmp/ survives a restart. */
+  buildDirectory(id: LayerId): string {
+    return path.join(this.layout.tmp, id);
+  }
+
+  /** Puts a layer built in buildDirectory into place, whole or not at all. The caller holds a pin on it. */
+  async publishLayer(record: LayerRecord): Promise<void> {
+    const directory = this.buildDirectory(record.id);
+    const data = path.join(directory, dataName(record.format));
+    await chmod(data, record.sealed ? 0o444 : 0o600);
+    await syncFile(data);
+    await writeRecord(path.join(directory, 'layer.json'), record, this.layout.tmp);
+    await rename(directory, this.layout.layer(record.id));
+    await syncDirectory(this.layout.layers);
+    this.#layers.set(record.id, record);
+  }
+
+  /** Makes a layer unchangeable. Idempotent. */
+  async sealLayer(id: LayerId): Promise<void> {
+    const record = this.layer(id);
+    await chmod(this.layout.layerData(id, record.format), 0o444);
+    if (!record.sealed) await this.putLayer({ ...record, sealed: true });
+  }
+
+  /** Keeps layers from being collected while `work` runs. */
+  async withPins<T>(ids: readonly LayerId[], work: () => Promise<T>): Promise<T> {
+    for (const id of ids) this.#pins.set(id, (this.#pins.get(id) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      for (const id of ids) {
+        const count = (this.#pins.get(id) ?? 1) - 1;
+        if (count > 0) this.#pins.set(id, count);
+        else this.#pins.delete(id);
+      }
+    }
+  }
+
+  /** Keeps layers from being collected as long as this process lives. */
+  pinForGood(ids: readonly LayerId[]): void {
+    for (const id of ids) this.#pins.set(id, Number.POSITIVE_INFINITY);
+  }
+
+  /** Layers that are named: heads of disks, layers of snapshots, and those pinned. */
+  roots(): LayerId[] {
+    const heads = [...this.#disks.values()].map((disk) => disk.head);
+    const named = [...this.#snapshots.values()].map((snapshot) => snapshot.layer);
+    return [...heads, ...named, ...this.#pins.keys()];
+  }
+
+  /** Says that a disk's layers are about to be opened. Waits while layers are being exchanged. */
+  async markAttached(id: DiskId): Promise<void> {
+    await this.#exchange.run('', async () => {
+      this.#attached.add(id);
+    });
+  }
+  markDetached(id: DiskId): void {
+    this.#attached.delete(id);
+  }
+  isAttached(id: DiskId): boolean {
+    return this.#attached.has(id);
+  }
+
+  /** Runs `work`, which exchanges layer files that isOpen() says nobody has open; no disk is attached meanwhile. */
+  async whileNothingOpens<T>(work: () => Promise<T>): Promise<T> {
+    return this.#exchange.run('', work);
+  }
+
+  /** Whether an attached disk may have the layer open. */
+  isOpen(id: LayerId): boolean {
+    for (const diskId of this.#attached) {
+      const disk = this.#disks.get(diskId);
+      if (disk && chainIds(this.#layers, disk.head).includes(id)) return true;
+    }
+    return false;
+  }
+
+  /** Removes the layers that nothing leads to. Works on a full disk. */
+  async collect(): Promise<void> {
+    // Forgotten before the first await, so that nobody can start to rely on one of them.
+    const dead = unreferencedLayers(this.#layers, this.roots());
+    for (const id of dead) this.#layers.delete(id);
+    for (const id of dead) {
+      const grave = path.join(this.layout.tmp, `dead-${id}`);
+      await this.#freeing(() => rename(this.layout.layer(id), grave));
+      await syncDirectory(this.layout.layers);
+      this.checkpoint('collect/layer-withdrawn');
+      await rm(grave, { recursive: true });
+      this.checkpoint('collect/layer-removed');
+    }
+  }
+
+  async #write(file: string, record: unknown): Promise<void> {
+    await this.#freeing(() => writeRecord(file, record, this.layout.tmp));
+  }
+
+  async #unlink(file: string): Promise<void> {
+    await this.#freeing(() => unlink(file).catch(ifErrno('ENOENT', undefined)));
+    await syncDirectory(path.dirname(file));
+  }
+
+  /** Runs a small change of metadata; where even that has no room, gives up the ballast and tries once more. */
+  async #freeing(change: () => Promise<void>): Promise<void> {
+    try {
+      await change();
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOSPC') throw error;
+      await unlink(this.layout.ballast).catch(ifErrno('ENOENT', undefined));
+      try {
+        await change();
+      } catch (again) {
+        if (errnoOf(again) !== 'ENOSPC') throw again;
+        throw new LaminaError('pool-full', `no room for a record in ${this.layout.root}: delete volumes or snapshots`, {
+          cause: again,
+        });
+      }
+    }
+  }
+}
+
+/** Names in a directory, or none where there is no such directory. */
+export async function listNames(directory: string): Promise<string[]> {
+  return (await readdir(directory).catch(ifErrno('ENOENT', []))).sort();
+}
+
+export async function exists(file: string): Promise<boolean> {
+  return access(file).then(() => true, ifErrno('ENOENT', false));
+}

@@ -1,0 +1,114 @@
+import { open, stat } from 'node:fs/promises';
+import { diskSpace } from '../host/disk-space.ts';
+import { formatBytes, MiB } from '../lib/bytes.ts';
+import { ifErrno, LaminaError } from '../lib/errors.ts';
+import type { Pool } from './pool.ts';
+import type { DiskOptions } from './records.ts';
+
+/** How much a pool may promise. Fractions are of the file system's size. */
+export interface SpacePolicy {
+  /** Never used by us. */
+  reservedFraction: number;
+  /** Virtual sizes promised / usable bytes. */
+  overcommit: number;
+  /** Below this much free space nothing starts that takes more. */
+  criticalFraction: number;
+}
+
+export interface PoolSpace {
+  totalBytes: number;
+  /** Free, less what is reserved. */
+  freeBytes: number;
+  /** Sum of the sizes of all disks. */
+  provisionedBytes: number;
+  /** The biggest thin, and the biggest preallocated disk that would be admitted now. */
+  thinBytes: number;
+  thickBytes: number;
+  critical: boolean;
+}
+
+export const ballastBytes = MiB;
+
+/** Decides what the pool takes on; counts what is being made before a record of it exists. */
+export class SpaceGuard {
+  readonly #pool: Pool;
+  readonly #policy: SpacePolicy;
+  #pendingBytes = 0;
+  #pendingThickBytes = 0;
+
+  constructor(pool: Pool, policy: SpacePolicy) {
+    this.#pool = pool;
+    this.#policy = policy;
+  }
+
+  async space(): Promise<PoolSpace> {
+    const { totalBytes, availableBytes } = await diskSpace(this.#pool.layout.root);
+    const usable = totalBytes * (1 - this.#policy.reservedFraction);
+    const free = Math.max(0, availableBytes - totalBytes * this.#policy.reservedFraction);
+    const critical = free < totalBytes * this.#policy.criticalFraction;
+    const provisionedBytes = this.#provisioned() + this.#pendingBytes;
+    const promise = critical ? 0 : Math.max(0, Math.floor(usable * this.#policy.overcommit - provisionedBytes));
+    const thick = Math.max(0, Math.floor(free - totalBytes * this.#policy.criticalFraction - this.#pendingThickBytes));
+    return {
+      totalBytes,
+      freeBytes: Math.floor(free),
+      provisionedBytes,
+      thinBytes: promise,
+      thickBytes: Math.min(promise, thick),
+      critical,
+    };
+  }
+
+  /**
+   * Runs `work`, which adds `bytes` of virtual size, if the policy admits it.
+   * @throws LaminaError `pool-full`
+   */
+  async admit<T>(bytes: number, preallocation: DiskOptions['preallocation'], work: () => Promise<T>): Promise<T> {
+    const thick = takesSpaceAtOnce(preallocation);
+    const space = await this.space();
+    const room = thick ? space.thickBytes : space.thinBytes;
+    if (space.critical || bytes > room) throw this.#refusal(bytes, room, space);
+    this.#pendingBytes += bytes;
+    if (thick) this.#pendingThickBytes += bytes;
+    try {
+      return await work();
+    } finally {
+      this.#pendingBytes -= bytes;
+      if (thick) this.#pendingThickBytes -= bytes;
+    }
+  }
+
+  #provisioned(): number {
+    let sum = 0;
+    for (const disk of this.#pool.disks.values()) sum += disk.sizeBytes;
+    return sum;
+  }
+
+  #refusal(bytes: number, room: number, space: PoolSpace): LaminaError {
+    const why = space.critical
+      ? `only ${formatBytes(space.freeBytes)} are free, which is below the critical mark`
+      : `there is room for ${formatBytes(room)} (${formatBytes(space.provisionedBytes)} are promised, ${formatBytes(space.freeBytes)} are free)`;
+    return new LaminaError(
+      'pool-full',
+      `the pool ${this.#pool.layout.root} does not take ${formatBytes(bytes)} more: ${why}. Delete volumes or snapshots, or add space`,
+    );
+  }
+}
+
+export function takesSpaceAtOnce(preallocation: DiskOptions['preallocation']): boolean {
+  return preallocation === 'falloc' || preallocation === 'full';
+}
+
+/** Keeps a small file to give up when the disk is so full that no record can be written; made again when there is room. */
+export async function ensureBallast(file: string): Promise<void> {
+  const present = await stat(file).catch(ifErrno('ENOENT', null));
+  if (present?.size === ballastBytes) return;
+  const handle = await open(file, 'w', 0o600);
+  try {
+    // Random-looking content is not needed: none of the pool's file systems compresses by itself.
+    await handle.write(Buffer.alloc(ballastBytes, 0x6c));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,35 @@
+import { defineConfig } from 'vitest/config';
+
+const minute = 60_000;
+
+/** The tiers, from what needs nothing to what needs most; `make unit`, `make integration`, `make sanity`. */
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    reporters: ['default', './scripts/test-reporter.ts'],
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          // Loop devices and the machine's time are shared: one file after the other.
+          fileParallelism: false,
+          testTimeout: 5 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'sanity',
+          include: ['test/sanity/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 15 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+    ],
+  },
+});
