@@ -24,6 +24,8 @@ export interface DaemonPaths {
   /** Process id and start time; written once it runs. */
   state: string;
   log: string;
+  /** Written by the daemon; as an argument on its command line it also tells the process from all others. */
+  pid: string;
   /** QMP for the attacher. */
   operationsSocket: string;
   /** QMP for the supervisor's own checks: a QMP server takes one client at a time. */
@@ -81,6 +83,7 @@ function daemonPaths(daemons: string, daemonId: string): DaemonPaths {
     spec: path.join(directory, 'spec.json'),
     state: path.join(directory, 'state.json'),
     log: path.join(directory, 'daemon.log'),
+    pid: path.join(directory, 'pid'),
     operationsSocket: path.join(directory, 'operations.sock'),
     healthSocket: path.join(directory, 'health.sock'),
     nbdSocket: path.join(directory, 'nbd.sock'),

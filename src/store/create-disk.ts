@@ -36,14 +36,15 @@ export interface SourceContent {
  * @throws LaminaError `size-out-of-range`
  */
 export function chooseSize(range: SizeRange, sourceBytes: number): number {
-  const wanted = Math.max(range.requiredBytes, sourceBytes) || Math.min(defaultSizeBytes, range.limitBytes || Infinity);
+  const limit = Math.min(range.limitBytes || maximumSizeBytes, maximumSizeBytes);
+  const unsaid = Math.floor(Math.min(defaultSizeBytes, limit) / sizeUnit) * sizeUnit;
+  const wanted = Math.max(range.requiredBytes, sourceBytes) || unsaid;
   const size = roundUp(Math.max(wanted, minimumSizeBytes), sizeUnit);
-  const limit = range.limitBytes || maximumSizeBytes;
-  if (size > limit || size > maximumSizeBytes) {
+  if (size > limit) {
     const source = sourceBytes > 0 ? ` (the source has ${formatBytes(sourceBytes)})` : '';
     throw new LaminaError(
       'size-out-of-range',
-      `a disk of ${size} bytes would be needed${source}, but at most ${Math.min(limit, maximumSizeBytes)} are allowed; sizes are multiples of ${sizeUnit}`,
+      `a disk of ${size} bytes would be needed${source}, but at most ${limit} are allowed; sizes are multiples of ${sizeUnit}`,
     );
   }
   return size;

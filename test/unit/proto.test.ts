@@ -10,9 +10,14 @@ const run = promisify(execFile);
 const repository = resolve(import.meta.dirname, '../..');
 const specification = 'github.com/container-storage-interface/spec@v1.13.0';
 
+/** `{}` and no options are the same. */
+const optionsSchema = z
+  .record(z.string(), z.unknown())
+  .optional()
+  .transform((options) => (options && Object.keys(options).length > 0 ? options : undefined));
 const enumSchema = z.object({
   name: z.string(),
-  value: z.array(z.object({ name: z.string(), number: z.int().default(0), options: z.unknown() })),
+  value: z.array(z.object({ name: z.string(), number: z.int().default(0), options: optionsSchema })),
   reservedRange: z.array(z.unknown()).optional(),
 });
 const fieldSchema = z.object({
@@ -24,7 +29,7 @@ const fieldSchema = z.object({
   oneofIndex: z.int().optional(),
   proto3Optional: z.boolean().optional(),
   extendee: z.string().optional(),
-  options: z.unknown(),
+  options: optionsSchema,
 });
 const messageSchema = z.object({
   name: z.string(),
@@ -33,7 +38,7 @@ const messageSchema = z.object({
   enumType: z.array(enumSchema).default([]),
   reservedRange: z.array(z.unknown()).optional(),
   reservedName: z.array(z.string()).optional(),
-  options: z.unknown(),
+  options: optionsSchema,
   get nestedType() {
     return z.array(messageSchema).default([]);
   },
@@ -47,10 +52,10 @@ const serviceSchema = z.object({
       outputType: z.string(),
       clientStreaming: z.boolean().optional(),
       serverStreaming: z.boolean().optional(),
-      options: z.unknown(),
+      options: optionsSchema,
     }),
   ),
-  options: z.unknown(),
+  options: optionsSchema,
 });
 const fileSchema = z.object({
   name: z.string(),

@@ -1,0 +1,157 @@
+import { request as httpRequest } from 'node:http';
+import type * as z from 'zod/mini';
+import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { daemonIdOf, runDirectory } from './run-directory.ts';
+import { spawnSupervisor } from './spawn-supervisor.ts';
+import {
+  type DaemonReport,
+  daemonListSchema,
+  daemonReportSchema,
+  errorReplySchema,
+  maxBodyBytes,
+  type StartRequest,
+} from './supervisor-protocol.ts';
+
+const listTimeoutMs = 15_000;
+/** Longer than the supervisor's own deadlines. */
+const changeTimeoutMs = 60_000;
+
+interface HttpReply {
+  status: number;
+  body: string;
+}
+
+/** Talks to the supervisor. Every request is idempotent, so one that met a dying supervisor is sent again. */
+export class SupervisorClient {
+  readonly #socketPath: string;
+  readonly #revive: (() => Promise<void>) | null;
+
+  /** @param revive starts the supervisor where it does not answer; null where that is somebody else's work. */
+  constructor(socketPath: string, revive: (() => Promise<void>) | null) {
+    this.#socketPath = socketPath;
+    this.#revive = revive;
+  }
+
+  async listDaemons(): Promise<DaemonReport[]> {
+    return parse(daemonListSchema, await this.#send('GET', '/daemons', undefined, listTimeoutMs)).daemons;
+  }
+
+  /** The daemon of a disk, or null. */
+  async findDaemon(diskId: string): Promise<DaemonReport | null> {
+    const id = daemonIdOf(diskId);
+    return (await this.listDaemons()).find((daemon) => daemon.id === id) ?? null;
+  }
+
+  /** Idempotent. @throws LaminaError `engine-dead`, `tool-failed`, `engine-unavailable` */
+  async startDaemon(request: StartRequest): Promise<DaemonReport> {
+    const path = `/daemons/${daemonIdOf(request.diskId)}`;
+    return parse(daemonReportSchema, await this.#send('PUT', path, JSON.stringify(request), changeTimeoutMs));
+  }
+
+  /** Ends a disk's daemon and removes what is left of it. Idempotent. */
+  async stopDaemon(diskId: string): Promise<void> {
+    await this.#send('DELETE', `/daemons/${daemonIdOf(diskId)}`, undefined, changeTimeoutMs);
+  }
+
+  async #send(method: string, path: string, body: string | undefined, timeoutMs: number): Promise<string> {
+    const attempt = () => exchange({ socketPath: this.#socketPath, method, path, timeout: timeoutMs }, body);
+    try {
+      return accepted(await attempt());
+    } catch (error) {
+      if (!isGone(error)) throw this.#unavailable(error);
+      if (this.#revive) await this.#revive();
+    }
+    try {
+      return accepted(await attempt());
+    } catch (error) {
+      throw this.#unavailable(error);
+    }
+  }
+
+  #unavailable(error: unknown): unknown {
+    if (isLaminaError(error)) return error;
+    const message = `the engine's supervisor does not answer at ${this.#socketPath} (${messageOf(error)}): is 'lamina engine' running?`;
+    return new LaminaError('engine-unavailable', message, { cause: error });
+  }
+}
+
+export interface EnsureSupervisorOptions {
+  runDir: string;
+  /** Program and first arguments; `--run-dir DIR` and `--idle-exit-seconds N` are added. */
+  command: readonly [string, ...string[]];
+  idleExitSeconds: number;
+  logger: Logger;
+}
+
+/**
+ * A client of the run directory's supervisor, which is started, detached, where there is none, now and whenever it is
+ * found gone. Callers may race: the run directory's lock lets one supervisor live.
+ * @throws LaminaError `engine-unavailable` with the supervisor's last words.
+ */
+export async function ensureSupervisor(options: EnsureSupervisorOptions): Promise<SupervisorClient> {
+  const run = runDirectory(options.runDir);
+  const args = ['--run-dir', run.root, '--idle-exit-seconds', String(options.idleExitSeconds)];
+  const answers = () => new SupervisorClient(run.socket, null).listDaemons().then(yes, noIfUnavailable);
+  let reviving: Promise<void> | null = null;
+  const revive = () => {
+    reviving ??= spawnSupervisor({ run, command: [...options.command, ...args], answers, logger: options.logger }).finally(
+      () => {
+        reviving = null;
+      },
+    );
+    return reviving;
+  };
+  const client = new SupervisorClient(run.socket, revive);
+  await client.listDaemons();
+  return client;
+}
+
+const yes = () => true;
+
+function noIfUnavailable(error: unknown): boolean {
+  if (isLaminaError(error, 'engine-unavailable')) return false;
+  throw error;
+}
+
+function isGone(error: unknown): boolean {
+  return ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'].includes(errnoOf(error) ?? '');
+}
+
+function exchange(
+  options: { socketPath: string; method: string; path: string; timeout: number },
+  body: string | undefined,
+): Promise<HttpReply> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ ...options, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > maxBodyBytes) request.destroy(new Error(`a reply of more than ${maxBodyBytes} bytes`));
+        chunks.push(chunk);
+      });
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
+      response.on('error', reject);
+    });
+    request.on('timeout', () => request.destroy(new Error(`no answer within ${options.timeout} ms`)));
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+function accepted(reply: HttpReply): string {
+  if (reply.status === 200 || reply.status === 204) return reply.body;
+  const { code, message } = parse(errorReplySchema, reply.body);
+  throw new LaminaError(code, message);
+}
+
+function parse<T extends z.ZodMiniType>(schema: T, body: string): z.infer<T> {
+  try {
+    return schema.parse(JSON.parse(body));
+  } catch (error) {
+    throw new LaminaError('engine-unavailable', `the supervisor's answer is not understood: ${body.slice(0, 200)}`, {
+      cause: error,
+    });
+  }
+}
