@@ -42,6 +42,7 @@ export function importProblem(file: string, specifier: string, typesOnly: boolea
   if (specifier.startsWith('node:')) return undefined;
   if (!specifier.startsWith('.')) return packageProblem(part, line.packages, specifier);
   const target = posix.join(posix.dirname(file), specifier);
+  if (part === 'main' && target === '../package.json') return undefined;
   if (target.startsWith('..')) return 'Code map: nothing in src/ imports from outside of it.';
   const other = partOf(target);
   if (other === part) return undefined;

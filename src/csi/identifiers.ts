@@ -12,12 +12,14 @@ const loggedFields = [
   'volumePath',
 ] as const;
 
+const maxLoggedLength = 256;
+
 export function identifiersOf(request: unknown): Record<string, string> {
   const identifiers: Record<string, string> = {};
   if (typeof request !== 'object' || request === null) return identifiers;
   for (const field of loggedFields) {
     const value = (request as Record<string, unknown>)[field];
-    if (typeof value === 'string' && value !== '') identifiers[field] = value;
+    if (typeof value === 'string' && value !== '') identifiers[field] = value.slice(0, maxLoggedLength);
   }
   return identifiers;
 }

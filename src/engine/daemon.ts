@@ -82,7 +82,7 @@ export class Daemon {
   }
 
   async report(): Promise<DaemonReport> {
-    if (!(await isAlive(this.#process))) this.#enter('dead');
+    if (!(await isAlive(this.#process))) await this.#noteDeath();
     const { diskId, labels } = this.#spec;
     const pid = this.#state === 'dead' ? null : this.#process.pid;
     return { id: this.#context.id, diskId, pid, state: this.#state, labels };

@@ -9,7 +9,7 @@ import {
   daemonListSchema,
   daemonReportSchema,
   errorReplySchema,
-  maxBodyBytes,
+  maxReplyBytes,
   type StartRequest,
 } from './supervisor-protocol.ts';
 
@@ -128,7 +128,7 @@ function exchange(
       let bytes = 0;
       response.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
-        if (bytes > maxBodyBytes) request.destroy(new Error(`a reply of more than ${maxBodyBytes} bytes`));
+        if (bytes > maxReplyBytes) request.destroy(new Error(`a reply of more than ${maxReplyBytes} bytes`));
         chunks.push(chunk);
       });
       response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));

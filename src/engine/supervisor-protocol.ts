@@ -31,5 +31,6 @@ export const daemonListSchema = z.object({ daemons: z.array(daemonReportSchema) 
 const errorCodes = Object.keys(errorKinds) as [ErrorCode, ...ErrorCode[]];
 export const errorReplySchema = z.object({ code: z.catch(z.enum(errorCodes), 'engine-unavailable'), message: z.string() });
 
-/** A request's and a reply's body is never longer than this. */
-export const maxBodyBytes = 1024 * 1024;
+export const maxRequestBytes = 1024 * 1024;
+/** Room for the reports of some ten thousand daemons. */
+export const maxReplyBytes = 16 * 1024 * 1024;

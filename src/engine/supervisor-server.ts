@@ -3,7 +3,7 @@ import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { DaemonTable } from './daemon-table.ts';
 import { daemonIdPattern } from './run-directory.ts';
-import { maxBodyBytes, startRequestSchema } from './supervisor-protocol.ts';
+import { maxRequestBytes, startRequestSchema } from './supervisor-protocol.ts';
 
 /** Serves the supervisor's protocol; the caller makes it listen. */
 export function createSupervisorServer(table: DaemonTable, logger: Logger): Server {
@@ -43,7 +43,7 @@ async function readBody(request: IncomingMessage): Promise<string> {
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > maxBodyBytes) throw new LaminaError('invalid-parameter', `a request of more than ${maxBodyBytes} bytes`);
+    if (bytes > maxRequestBytes) throw new LaminaError('invalid-parameter', `a request of more than ${maxRequestBytes} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');

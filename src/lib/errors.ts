@@ -25,6 +25,7 @@ export const errorKinds = {
   'pool-full': 'exhausted',
   'topology-unsatisfiable': 'exhausted',
   'pool-locked': 'unavailable',
+  'socket-in-use': 'unavailable',
   'pool-foreign': 'damaged',
   'pool-unsupported': 'damaged',
   'record-corrupt': 'damaged',

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
-import { type ErrorCode, errnoOf, ifErrno, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { type ErrorCode, errnoOf, ifErrno, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import { readRecord } from '../lib/fs-records.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
 import { childrenOf } from './graph.ts';
@@ -107,13 +107,13 @@ async function readLayers(layout: PoolLayout, problems: Problem[]): Promise<Map<
   return layers;
 }
 
-/** Runs `work`; what it throws of ours, or a missing file, becomes a problem of `file`. */
+/** Runs `work`; what it throws of ours, or of the file system, becomes a problem of `file`. */
 async function noting(problems: Problem[], file: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
     if (isLaminaError(error)) problems.push({ code: error.code, file, message: error.message });
-    else if (errnoOf(error) === 'ENOENT') problems.push({ code: 'record-corrupt', file, message: `${file} is missing` });
+    else if (errnoOf(error)) problems.push({ code: 'record-corrupt', file, message: `${file} cannot be read: ${messageOf(error)}` });
     else throw error;
   }
 }

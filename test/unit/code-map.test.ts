@@ -78,7 +78,7 @@ describe('the linter refuses', () => {
     expect(said).toContain('import(no-cycle)');
   });
 
-  test('the environment read elsewhere than in config.ts, and the process ended elsewhere than in main.ts', async () => {
+  test('the environment read outside of config.ts, and the process ended outside of main.ts', async () => {
     const said = await lint({
       'store/a.ts': 'export const a = process.env.HOME;\n',
       'config.ts': 'export const home = process.env.HOME;\n',

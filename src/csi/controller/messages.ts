@@ -1,0 +1,50 @@
+import type { Snapshot, Volume, VolumeContentSource } from '../../gen/csi.ts';
+import { topologyOf } from '../validation/topology.ts';
+import { invalid, requireId } from '../validation/text.ts';
+import type { CreateDiskRequest, DiskInfo, SnapshotInfo } from './disk-service.ts';
+
+type Source = CreateDiskRequest['source'];
+
+/** The volume context is empty: a disk's own record says all that a node needs to know. */
+export function volumeOf(disk: DiskInfo): Volume {
+  return {
+    volumeId: disk.id,
+    capacityBytes: BigInt(disk.sizeBytes),
+    volumeContext: {},
+    contentSource: contentSourceOf(disk.source),
+    accessibleTopology: [topologyOf(disk.nodeName)],
+  };
+}
+
+export function snapshotOf(snapshot: SnapshotInfo): Snapshot {
+  return {
+    snapshotId: snapshot.id,
+    sourceVolumeId: snapshot.diskId,
+    sizeBytes: BigInt(snapshot.sizeBytes),
+    creationTime: snapshot.createdAt,
+    readyToUse: snapshot.ready,
+    groupSnapshotId: '',
+    // Not without the capability SNAPSHOT_ACCESSIBILITY_CONSTRAINTS.
+    accessibleTopology: [],
+  };
+}
+
+function contentSourceOf(source: Source): VolumeContentSource | undefined {
+  if (!source) return undefined;
+  return source.kind === 'snapshot'
+    ? { type: { $case: 'snapshot', value: { snapshotId: source.id } } }
+    : { type: { $case: 'volume', value: { volumeId: source.id } } };
+}
+
+/** @throws LaminaError `invalid-parameter` for a source of a kind we do not know, or without an id */
+export function parseContentSource(given: VolumeContentSource | undefined): Source {
+  if (!given) return null;
+  switch (given.type?.$case) {
+    case 'snapshot':
+      return { kind: 'snapshot', id: requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId) };
+    case 'volume':
+      return { kind: 'disk', id: requireId('volume_content_source.volume.volume_id', given.type.value.volumeId) };
+    case undefined:
+      throw invalid('volume_content_source is of no known kind; a snapshot or a volume can be a source');
+  }
+}

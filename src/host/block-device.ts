@@ -1,0 +1,61 @@
+import { constants } from 'node:fs';
+import { open, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+
+/** `8:1` as in /proc and /sys, of a `st_dev` or `st_rdev`. */
+export function deviceNumber(dev: bigint): string {
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
+  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
+  return `${major}:${minor}`;
+}
+
+/** Major and minor number of the block device at `device`. */
+export async function blockDeviceNumber(device: string): Promise<{ major: number; minor: number }> {
+  const found = await stat(device, { bigint: true });
+  if (!found.isBlockDevice()) throw new LaminaError('tool-failed', `${device} is no block device: /dev is not the host's`);
+  const [major = 0, minor = 0] = deviceNumber(found.rdev).split(':').map(Number);
+  return { major, minor };
+}
+
+/** Size as the kernel has it now. */
+export async function blockDeviceSizeBytes(device: string): Promise<number> {
+  const sectors = await readFile(path.join(sysfsOf(device), 'size'), 'utf8');
+  return Number(sectors) * 512;
+}
+
+/**
+ * The kernel's number for this life of a device, never used twice in a boot, so that `loop3` then and `loop3` now can be
+ * told apart. Null before Linux 5.15, or where there is no such device.
+ */
+export async function blockDeviceSequence(device: string): Promise<string | null> {
+  const text = await readFile(path.join(sysfsOf(device), 'diskseq'), 'utf8').catch(ifErrno('ENOENT', null));
+  return text === null ? null : text.trim();
+}
+
+/** `/sys/block/loop3` of `/dev/loop3`. */
+export function sysfsOf(device: string): string {
+  return path.join('/sys/block', path.basename(device));
+}
+
+/**
+ * Flushes a device, alone with it for that moment.
+ * @throws LaminaError `disk-in-use` where it is mounted, in whatever mount namespace, or claimed otherwise.
+ */
+export async function flushUnusedDevice(device: string): Promise<void> {
+  try {
+    const handle = await open(device, constants.O_RDWR | constants.O_EXCL);
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    // EIO: what is below is dead, there is nothing left to save.
+    if (['EIO', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return;
+    if (errnoOf(error) !== 'EBUSY') throw error;
+    throw new LaminaError('disk-in-use', `${device} is in use (mounted, or held by another device): unmount it first`, {
+      cause: error,
+    });
+  }
+}
