@@ -1,3 +1,4 @@
+import { readdirSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
 
 /**
@@ -20,6 +21,8 @@ const result = await build({
   chunkNames: 'chunks/[name]-[hash]',
   legalComments: 'none',
   metafile: true,
+  // Failures are told once, as esbuild tells them.
+  logLevel: 'warning',
   // CommonJS packages look for `require` and for their own place.
   banner: {
     js: [
@@ -29,7 +32,11 @@ const result = await build({
       'const __dirname = import.meta.dirname;',
     ].join('\n'),
   },
-});
+}).catch(() => process.exit(1));
+
+for (const chunk of readdirSync('dist/chunks')) {
+  if (!(`dist/chunks/${chunk}` in result.metafile.outputs)) rmSync(`dist/chunks/${chunk}`);
+}
 
 for (const [file, { bytes, entryPoint }] of Object.entries(result.metafile.outputs)) {
   if (file.endsWith('.js')) console.log(`${file}: ${Math.ceil(bytes / 1024)} KiB${entryPoint ? ` (${entryPoint})` : ''}`);

@@ -4,13 +4,15 @@ import { z } from 'zod';
 /** What the command line and the environment ask for; the only place that reads either. */
 export type Config = StandaloneConfig | EngineConfig | TreeConfig | CheckConfig;
 
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
 export interface StandaloneConfig {
   role: 'standalone';
   pool: string;
   socket: string;
   runDir: string;
   nodeName: string;
-  logLevel: string;
+  logLevel: LogLevel;
   reservedFraction: number;
   criticalFraction: number;
   overcommit: number;
@@ -23,7 +25,7 @@ export interface EngineConfig {
   role: 'engine';
   runDir: string;
   idleExitSeconds: number | null;
-  logLevel: string;
+  logLevel: LogLevel;
 }
 
 export interface TreeConfig {
@@ -52,7 +54,11 @@ Exit codes:
  * @param argv as in process.argv
  * @throws CommanderError with the exit code, after help, the version or what is wrong was printed
  */
-export function readConfig(argv: readonly string[], environment: NodeJS.ProcessEnv, defaults: { nodeName: string; version: string }): Config {
+export function readConfig(
+  argv: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  defaults: { nodeName: string; version: string },
+): Config {
   let config: Config | undefined;
   const program = new Command('lamina')
     .description('Copy-on-write disk images on any directory: volumes with snapshots, clones and restores in a blink.')
@@ -75,34 +81,41 @@ export function readConfig(argv: readonly string[], environment: NodeJS.ProcessE
   return Object.freeze(config);
 }
 
-const logLevel = () => new Option('--log-level <level>', 'what is logged to standard error').choices(['debug', 'info', 'warn', 'error']).default('info');
+const logLevel = () =>
+  new Option('--log-level <level>', 'what is logged to standard error')
+    .choices(['debug', 'info', 'warn', 'error'])
+    .default('info');
 const runDir = (what: string) => new Option('--run-dir <dir>', what).default('/run/lamina');
 
-function addStandalone(program: Command, nodeName: string, use: (options: Omit<StandaloneConfig, 'role' | 'killAt'>) => void): void {
+function addStandalone(
+  program: Command,
+  nodeName: string,
+  use: (options: Omit<StandaloneConfig, 'role' | 'killAt'>) => void,
+): void {
   program
     .command('standalone')
-    .description('Serves a pool as a CSI driver (Identity, Controller and Node) on a unix socket, without Kubernetes. Needs root.')
-    .requiredOption('--pool <dir>', 'the pool: an empty directory, or one that a pool was made in, on ext4, xfs or btrfs')
+    .description(
+      'Serves a pool as a CSI driver (Identity, Controller and Node) on a unix socket, without Kubernetes. Needs root.',
+    )
+    .requiredOption(
+      '--pool <dir>',
+      'the pool: an empty directory, or one that a pool was made in, on ext4, xfs or btrfs',
+    )
     .requiredOption('--socket <path>', 'the CSI socket to listen on')
     .addOption(runDir('sockets and state of running disks; must outlive this process, but not a reboot'))
     .option('--node-name <name>', 'this node, as topology and NodeGetInfo name it', nodeName)
     .option('--reserved <fraction>', "part of the file system that is never used, such as 0.05 or '5%'", fraction, 0)
     .option('--critical <fraction>', 'free part below which nothing new starts', fraction, 0.02)
-    .option('--overcommit <factor>', 'how much may be promised: sum of the sizes of all disks / size of the file system', factor, 2)
+    .option(
+      '--overcommit <factor>',
+      'how much may be promised: sum of the sizes of all disks / size of the file system',
+      factor,
+      2,
+    )
     .option('--metrics-socket <path>', 'unix socket for /metrics, /healthz and /readyz', (path: string) => path)
     .addOption(logLevel())
-    .action((options) => {
-      use({
-        pool: options.pool,
-        socket: options.socket,
-        runDir: options.runDir,
-        nodeName: options.nodeName,
-        logLevel: options.logLevel,
-        reservedFraction: options.reserved,
-        criticalFraction: options.critical,
-        overcommit: options.overcommit,
-        metricsSocket: options.metricsSocket ?? null,
-      });
+    .action(({ reserved, critical, metricsSocket = null, ...options }) => {
+      use({ ...options, reservedFraction: reserved, criticalFraction: critical, metricsSocket });
     });
 }
 
@@ -129,15 +142,21 @@ function addPoolCommands(program: Command, use: (config: TreeConfig | CheckConfi
     .command('check')
     .description('Checks a pool: records against files against QCOW2 headers, and the images themselves.')
     .argument('<pool>', 'the pool directory')
-    .option('--repair', 'finish or undo what was interrupted, and set damaged records aside; the pool must not be served')
+    .option(
+      '--repair',
+      'finish or undo what was interrupted, and set damaged records aside; the pool must not be served',
+    )
     .option('--json', 'for programs')
     .addHelpText('after', exitCodes)
-    .action((pool, options) => use({ role: 'check', pool, repair: options.repair ?? false, json: options.json ?? false }));
+    .action((pool, options) =>
+      use({ role: 'check', pool, repair: options.repair ?? false, json: options.json ?? false }),
+    );
 }
 
 function fraction(text: string): number {
   const value = text.endsWith('%') ? Number(text.slice(0, -1)) / 100 : Number(text);
-  if (!(value >= 0 && value < 1)) throw new InvalidArgumentError('a fraction from 0 to below 1, or a percentage, is wanted.');
+  if (!(value >= 0 && value < 1))
+    throw new InvalidArgumentError('a fraction from 0 to below 1, or a percentage, is wanted.');
   return value;
 }
 

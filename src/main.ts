@@ -4,11 +4,14 @@ import packageJson from '../package.json' with { type: 'json' };
 import { type Config, readConfig } from './config.ts';
 import { isLaminaError, messageOf } from './lib/errors.ts';
 
+/** How this program is started again as the supervisor. */
+const program = [process.execPath, process.argv[1] ?? '', 'engine'] as const;
+
 /** Roles are loaded when they are needed: the supervisor stays small. */
 async function runRole(config: Config, stop: AbortSignal): Promise<number> {
   switch (config.role) {
     case 'standalone':
-      return (await import('./roles/standalone.ts')).standalone({ ...config, version: packageJson.version }, stop);
+      return (await import('./roles/standalone.ts')).standalone({ ...config, version: packageJson.version, program }, stop);
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':

@@ -13,7 +13,12 @@ import { recoverDetached } from '../src/store/recover.ts';
 import { SpaceGuard } from '../src/store/space.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
-export const thin: DiskOptions = { format: 'qcow2', preallocation: 'off', clusterSizeBytes: null, liveSnapshots: false };
+export const thin: DiskOptions = {
+  format: 'qcow2',
+  preallocation: 'off',
+  clusterSizeBytes: null,
+  liveSnapshots: false,
+};
 export const anySize = { requiredBytes: 0, limitBytes: 0 };
 
 /** A pool none of whose disks is ever attached: the store and its operations, with real files. */
@@ -41,7 +46,14 @@ export async function openDetachedPool(directory: string): Promise<DetachedPool>
     await recoverDetached(pool);
     const space = new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction: 0 });
     const compactor = new Compactor(pool, silentLogger);
-    const context = { pool, space, attacher: neverAttached, locks: new KeyedLock(), freezer: noFreezer, logger: silentLogger };
+    const context = {
+      pool,
+      space,
+      attacher: neverAttached,
+      locks: new KeyedLock(),
+      freezer: noFreezer,
+      logger: silentLogger,
+    };
     const disks = new Disks(context, compactor.wake);
     return { directory, pool, disks, compactor, release: locked.release };
   } catch (error) {
@@ -68,14 +80,30 @@ const neverAttached: Attacher = {
 const noFreezer = { whileFrozen: refuse };
 
 /** Writes `byte` over `lengthBytes` from `offsetBytes` on, into a disk that nobody has open. */
-export function writePattern({ pool }: DetachedPool, diskId: string, byte: number, offsetBytes: number, lengthBytes: number): void {
+export function writePattern(
+  { pool }: DetachedPool,
+  diskId: string,
+  byte: number,
+  offsetBytes: number,
+  lengthBytes: number,
+): void {
   const head = pool.chainLayer(pool.disk(diskId).head);
   execFileSync('qemu-io', ['-f', head.format, '-c', `write -P ${byte} ${offsetBytes} ${lengthBytes}`, head.path]);
 }
 
 /** Fails where a layer's chain does not read as `byte` throughout. */
-export function expectPattern({ pool }: DetachedPool, layer: string, byte: number, offsetBytes: number, lengthBytes: number): void {
+export function expectPattern(
+  { pool }: DetachedPool,
+  layer: string,
+  byte: number,
+  offsetBytes: number,
+  lengthBytes: number,
+): void {
   const { format, path: file } = pool.chainLayer(layer as never);
-  const output = execFileSync('qemu-io', ['-r', '-f', format, '-c', `read -P ${byte} ${offsetBytes} ${lengthBytes}`, file], { encoding: 'utf8' });
+  const output = execFileSync(
+    'qemu-io',
+    ['-r', '-f', format, '-c', `read -P ${byte} ${offsetBytes} ${lengthBytes}`, file],
+    { encoding: 'utf8' },
+  );
   if (output.includes('Pattern verification failed')) throw new Error(`${file} at ${offsetBytes}: ${output}`);
 }

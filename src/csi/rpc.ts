@@ -8,7 +8,7 @@ import {
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { identifiersOf } from './identifiers.ts';
-import { statusNameOf, statusOf } from './status-codes.ts';
+import { type RpcStatus, statusNameOf, statusOf } from './status-codes.ts';
 
 /** The RPCs of a service as plain functions; one that is missing answers UNIMPLEMENTED. */
 export type RpcMethods<Service> = {
@@ -52,7 +52,7 @@ export function implement<Service extends ServiceDefinition>(
   for (const [name, method] of Object.entries(methods)) {
     const rpc = service[name]?.path.split('/').at(-1) ?? name;
     implementation[name] = (call: AnyCall, callback: sendUnaryData<unknown>) => {
-      const work = answer(rpc, method as AnyMethod, call, callback, host);
+      const work = answer(run(rpc, method as AnyMethod, call, host), callback);
       host.running.add(work);
       void work.finally(() => host.running.delete(work));
     };
@@ -60,41 +60,42 @@ export function implement<Service extends ServiceDefinition>(
   return implementation;
 }
 
-async function answer(
-  rpc: string,
-  method: AnyMethod,
-  call: AnyCall,
-  callback: sendUnaryData<unknown>,
-  host: RpcHost,
-): Promise<void> {
+type Outcome = { failure: RpcStatus; response?: never } | { failure?: never; response: unknown };
+
+async function run(rpc: string, method: AnyMethod, call: AnyCall, host: RpcHost): Promise<Outcome> {
   const start = performance.now();
-  let failure: { error: unknown } | undefined;
-  let response: unknown;
+  const finish = (code: status, error?: unknown) => {
+    const finished = { rpc, code: statusNameOf(code), durationMs: Math.round(performance.now() - start) };
+    host.onCall(finished);
+    logCall(host.logger, { ...finished, ...identifiersOf(call.request), clientGone: call.cancelled }, error);
+  };
   try {
-    response = await method(call.request);
+    const response = await method(call.request);
+    finish(status.OK);
+    return { response };
   } catch (error) {
-    failure = { error };
+    const failure = statusOf(error);
+    finish(failure.code, error);
+    return { failure };
   }
-  const outcome = failure ? statusOf(failure.error) : { code: status.OK, details: '' };
-  const finished = { rpc, code: statusNameOf(outcome.code), durationMs: Math.round(performance.now() - start) };
-  host.onCall(finished);
-  logCall(host.logger, { ...finished, ...identifiersOf(call.request), clientGone: call.cancelled }, failure);
-  if (failure) callback(outcome);
+}
+
+async function answer(outcome: Promise<Outcome>, callback: sendUnaryData<unknown>): Promise<void> {
+  const { failure, response } = await outcome;
+  if (failure) callback(failure);
   else callback(null, response);
 }
 
 const readingRpc = /^(Controller|Node)?(Get|List|Probe|Validate)/;
 /** What the caller is expected to get over by itself. */
-const ordinaryCodes = ['OK', 'ABORTED', 'NOT_FOUND'];
+const ordinaryCodes = ['ABORTED', 'NOT_FOUND'];
 
-function logCall(logger: Logger, call: FinishedCall & { clientGone: boolean }, failure?: { error: unknown }): void {
+function logCall(logger: Logger, call: FinishedCall & { clientGone: boolean }, error: unknown): void {
   const { clientGone, ...rest } = call;
   const fields = clientGone ? { ...rest, clientGone } : rest;
-  if (!failure) {
-    logger[readingRpc.test(call.rpc) ? 'debug' : 'info'](fields, 'call');
-  } else if (call.code === 'INTERNAL') {
-    logger.error({ ...fields, error: failure.error }, 'call failed');
-  } else {
-    logger[ordinaryCodes.includes(call.code) ? 'info' : 'warn']({ ...fields, reason: messageOf(failure.error) }, 'call failed');
-  }
+  if (call.code === 'OK') logger[readingRpc.test(call.rpc) ? 'debug' : 'info'](fields, 'call');
+  // Unforeseen, so with its stack.
+  else if (call.code === 'INTERNAL') logger.error({ ...fields, error }, 'call failed');
+  else
+    logger[ordinaryCodes.includes(call.code) ? 'info' : 'warn']({ ...fields, reason: messageOf(error) }, 'call failed');
 }

@@ -44,9 +44,7 @@ const maxDetailsLength = 4000;
 
 export function statusOf(error: unknown): RpcStatus {
   const [code, name] =
-    error instanceof LaminaError
-      ? [statusCodeOf(error.code), error.code]
-      : [status.INTERNAL, unexpectedCode];
+    error instanceof LaminaError ? [statusCodeOf(error.code), error.code] : [status.INTERNAL, unexpectedCode];
   const details = `[${name}] ${messageOf(error)}`;
   return { code, details: details.length > maxDetailsLength ? `${details.slice(0, maxDetailsLength)}…` : details };
 }

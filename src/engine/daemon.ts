@@ -39,6 +39,8 @@ export class Daemon {
   readonly #process: ProcessIdentity;
   readonly #health: DaemonHealth;
   #state: DaemonReport['state'] = 'running';
+  /** Its end is no news then. */
+  #stopping = false;
 
   private constructor(context: DaemonContext, spec: DaemonSpec, identity: ProcessIdentity) {
     this.#context = context;
@@ -90,6 +92,7 @@ export class Daemon {
 
   /** Looks whether it lives and answers, and keeps its log short. */
   async check(): Promise<void> {
+    if (this.#stopping) return;
     const answers = await this.#health.answers();
     const alive = await isAlive(this.#process);
     if (!alive) await this.#noteDeath();
@@ -102,6 +105,7 @@ export class Daemon {
   /** Ends the process, first kindly, and removes what is there of it. Idempotent. @throws LaminaError `engine-unresponsive` */
   async stop(): Promise<void> {
     const identity = this.#process;
+    this.#stopping = true;
     if (await isAlive(identity)) {
       const agreed = await this.#health.quit(quitAnswerMs);
       const ended =
@@ -135,12 +139,12 @@ export class Daemon {
   }
 
   async #noteDeath(): Promise<void> {
-    if (this.#state === 'dead') return;
+    if (this.#state === 'dead' || this.#stopping) return void (this.#state = 'dead');
     this.#enter('dead', await readLogTail(this.#context.paths));
   }
 
   #enter(state: DaemonReport['state'], lastWords?: string): void {
-    if (state === this.#state) return;
+    if (state === this.#state || this.#stopping) return;
     const fields = { diskId: this.#spec.diskId, pid: this.#process.pid, was: this.#state, is: state, lastWords };
     this.#state = state;
     if (state === 'running') this.#context.logger.info(fields, 'storage daemon answers again');

@@ -55,7 +55,10 @@ export class Disks {
       if (!disk) return;
       const attachment = await attacher.find(attachRequest(pool, disk));
       if (attachment?.device) {
-        throw new LaminaError('disk-in-use', `disk ${disk.id} is attached as ${attachment.device.path}: unpublish and unstage it first`);
+        throw new LaminaError(
+          'disk-in-use',
+          `disk ${disk.id} is attached as ${attachment.device.path}: unpublish and unstage it first`,
+        );
       }
       if (attachment) await attacher.detach(attachRequest(pool, disk));
       pool.markDetached(disk.id);
@@ -71,7 +74,8 @@ export class Disks {
     pool.disk(diskId);
     return locks.run(diskId, async () => {
       const disk = pool.disk(diskId);
-      if (disk.sizeBytes >= range.requiredBytes && (!range.limitBytes || disk.sizeBytes <= range.limitBytes)) return disk;
+      if (disk.sizeBytes >= range.requiredBytes && (!range.limitBytes || disk.sizeBytes <= range.limitBytes))
+        return disk;
       const sizeBytes = chooseSize(range, disk.sizeBytes);
       const live = await findLive(this.#context, disk);
       await settleSnapshots(pool, disk.id, live);
@@ -80,7 +84,9 @@ export class Disks {
       if (daemon) assertGrowsLive(settled, pool.layer(settled.head));
       const preallocation = isThick(pool, settled) ? settled.options.preallocation : 'off';
       const growLive = daemon ? (head: LayerRecord) => this.#growLive(settled, head, sizeBytes) : null;
-      return space.admit(sizeBytes - settled.sizeBytes, preallocation, () => growDisk(pool, settled, sizeBytes, growLive));
+      return space.admit(sizeBytes - settled.sizeBytes, preallocation, () =>
+        growDisk(pool, settled, sizeBytes, growLive),
+      );
     });
   }
 
@@ -106,7 +112,9 @@ export class Disks {
       }
       if (existing?.state === 'ready') return existing;
       pool.disk(request.diskId);
-      return locks.run(request.diskId, () => this.#snapshot(request.diskId, { id, name: request.name, transient: false }));
+      return locks.run(request.diskId, () =>
+        this.#snapshot(request.diskId, { id, name: request.name, transient: false }),
+      );
     });
   }
 
@@ -136,12 +144,18 @@ export class Disks {
     return space.admit(sizeBytes, options.preallocation, () => createDisk(pool, request, null));
   }
 
-  async #createFrom(id: DiskId, { name, size, options, source }: CreateRequest, snapshot: SnapshotRecord): Promise<DiskRecord> {
+  async #createFrom(
+    id: DiskId,
+    { name, size, options, source }: CreateRequest,
+    snapshot: SnapshotRecord,
+  ): Promise<DiskRecord> {
     const { pool, space } = this.#context;
     const sizeBytes = chooseSize(size, snapshot.sizeBytes);
     const request = { id, name, sizeBytes, options, source };
     // It shares the source's blocks, so it takes nothing at once, whatever the preallocation of blank disks.
-    return pool.withPins([snapshot.layer], () => space.admit(sizeBytes, 'off', () => createDisk(pool, request, snapshot)));
+    return pool.withPins([snapshot.layer], () =>
+      space.admit(sizeBytes, 'off', () => createDisk(pool, request, snapshot)),
+    );
   }
 
   /** A clone starts from a snapshot that only lives as long as this takes. */

@@ -15,7 +15,10 @@ export async function findLive(context: DiskContext, disk: DiskRecord): Promise<
   const attachment = await context.attacher.find(request);
   if (!attachment || attachment.state === 'dead') return null;
   if (attachment.state === 'unresponsive') {
-    throw new LaminaError('engine-unresponsive', `the storage daemon of disk ${disk.id} does not answer: stop the pod that uses it, or restart its node`);
+    throw new LaminaError(
+      'engine-unresponsive',
+      `the storage daemon of disk ${disk.id} does not answer: stop the pod that uses it, or restart its node`,
+    );
   }
   return liveDisk(context, disk, attachment, request.discard);
 }

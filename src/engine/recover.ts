@@ -17,8 +17,13 @@ export async function recoverDisks(context: DiskContext): Promise<void> {
     if (!attachment) continue;
     if (attachment.device) {
       await pool.markAttached(disk.id);
-      if (attachment.state === 'healthy') logger.info({ diskId: disk.id, device: attachment.device.path }, 'disk is still attached');
-      else logger.error({ diskId: disk.id, state: attachment.state }, 'the storage daemon of an attached disk is not healthy');
+      if (attachment.state === 'healthy')
+        logger.info({ diskId: disk.id, device: attachment.device.path }, 'disk is still attached');
+      else
+        logger.error(
+          { diskId: disk.id, state: attachment.state },
+          'the storage daemon of an attached disk is not healthy',
+        );
     } else {
       await attempt(context, disk.id, () => attacher.detach(request));
     }

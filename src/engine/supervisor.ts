@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../lib/logger.ts';
-import { takeLock } from '../store/pool-lock.ts';
+import { takeLock } from '../host/file-lock.ts';
 import { DaemonTable } from './daemon-table.ts';
 import { ensureRunDirectory, runDirectory } from './run-directory.ts';
 import { createSupervisorServer } from './supervisor-server.ts';

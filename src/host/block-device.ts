@@ -39,20 +39,18 @@ export function sysfsOf(device: string): string {
 }
 
 /**
- * Flushes a device, alone with it for that moment.
+ * Makes sure that nobody uses a device, and flushes it where `flush` is set (which waits for what is below it).
  * @throws LaminaError `disk-in-use` where it is mounted, in whatever mount namespace, or claimed otherwise.
  */
-export async function flushUnusedDevice(device: string): Promise<void> {
+export async function claimUnused(device: string, options: { flush: boolean }): Promise<void> {
   try {
     const handle = await open(device, constants.O_RDWR | constants.O_EXCL);
     try {
-      await handle.sync();
+      if (options.flush) await handle.sync();
     } finally {
       await handle.close();
     }
   } catch (error) {
-    // EIO: what is below is dead, there is nothing left to save.
-    if (['EIO', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return;
     if (errnoOf(error) !== 'EBUSY') throw error;
     throw new LaminaError('disk-in-use', `${device} is in use (mounted, or held by another device): unmount it first`, {
       cause: error,

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import { run } from '../lib/exec.ts';
+import { LaminaError } from '../lib/errors.ts';
+import { run, toolFailure } from '../lib/exec.ts';
 
 const timeoutMs = 30_000;
 
@@ -25,10 +26,20 @@ export function fuseMountIn(mountinfo: string, mountpoint: string): string | nul
   return device;
 }
 
-/** Unmounts a FUSE export, as often as it is mounted. A dead one goes at once. */
+/**
+ * Unmounts a FUSE export, as often as it is mounted. A dead one goes at once.
+ * @throws LaminaError `disk-in-use` while somebody, a loop device too, has the exported file open.
+ */
 export async function unmountFuseIfMounted(mountpoint: string): Promise<void> {
   while ((await findFuseMount(mountpoint)) !== null) {
-    await run('umount', ['--no-canonicalize', mountpoint], { timeoutMs });
+    try {
+      await run('umount', ['--no-canonicalize', mountpoint], { timeoutMs });
+    } catch (error) {
+      if (!toolFailure(error)?.stderr.includes('target is busy')) throw error;
+      throw new LaminaError('disk-in-use', `the export at ${mountpoint} is in use: remove the device on it first`, {
+        cause: error,
+      });
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import { access, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+import { errnoOf, LaminaError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, sysfsOf } from './block-device.ts';
@@ -22,9 +22,10 @@ export async function fileIdentity(file: string): Promise<FileIdentity> {
   return { inode: Number(ino), device: deviceNumber(dev) };
 }
 
+/** Null where the kernel cannot ask for the file any more: its FUSE daemon is dead. */
 const listing = z.object({
   loopdevices: z.array(
-    z.object({ name: z.string(), 'back-ino': z.coerce.number(), 'back-maj:min': z.string(), autoclear: z.coerce.boolean() }),
+    z.object({ name: z.string(), 'back-ino': z.nullable(z.coerce.number()), 'back-maj:min': z.nullable(z.string()) }),
   ),
 });
 
@@ -32,37 +33,44 @@ export interface LoopDevice {
   /** `/dev/loop3` */
   path: string;
   backing: FileIdentity;
-  /** It goes away when its last user closes it: an earlier removal found it in use. */
-  closing: boolean;
 }
 
-/** All loop devices that have a file. */
+/** All loop devices whose file the kernel can still ask for. */
 export async function listLoopDevices(): Promise<LoopDevice[]> {
-  const columns = 'NAME,BACK-INO,BACK-MAJ:MIN,AUTOCLEAR';
+  return (await listAll()).flatMap(({ path: device, backing }) => (backing ? [{ path: device, backing }] : []));
+}
+
+/** @param json what `losetup --json --list` prints with the columns NAME, BACK-INO and BACK-MAJ:MIN. */
+export function parseLoopDevices(json: string): { path: string; backing: FileIdentity | null }[] {
+  return listing.parse(JSON.parse(json)).loopdevices.map((device) => {
+    const { name, 'back-ino': inode, 'back-maj:min': number } = device;
+    const backing = inode === null || number === null ? null : { inode, device: number.replaceAll(' ', '') };
+    return { path: path.join('/dev', path.basename(name)), backing };
+  });
+}
+
+async function listAll(): Promise<ReturnType<typeof parseLoopDevices>> {
+  const columns = 'NAME,BACK-INO,BACK-MAJ:MIN';
   const { stdout } = await run('losetup', ['--json', '--list', '--output', columns], { timeoutMs });
   return stdout.trim() === '' ? [] : parseLoopDevices(stdout);
 }
 
-/** @param json what `losetup --json --list` prints with the columns above. */
-export function parseLoopDevices(json: string): LoopDevice[] {
-  return listing.parse(JSON.parse(json)).loopdevices.map((device) => ({
-    path: path.join('/dev', path.basename(device.name)),
-    backing: { inode: device['back-ino'], device: device['back-maj:min'].replaceAll(' ', '') },
-    closing: device.autoclear,
-  }));
-}
-
-/**
- * The loop device on a file, or null.
- * @throws LaminaError `disk-in-use` where it is about to go away but somebody has it open.
- */
+/** Path of the loop device on a file, or null. */
 export async function findLoopDevice(backing: FileIdentity): Promise<string | null> {
   const isOnFile = (device: LoopDevice) =>
     device.backing.inode === backing.inode && device.backing.device === backing.device;
-  const found = (await listLoopDevices()).filter(isOnFile);
-  const [device] = found.filter((candidate) => !candidate.closing).concat(found);
-  if (device?.closing) throw stillOpen(device.path);
-  return device?.path ?? null;
+  return (await listLoopDevices()).find(isOnFile)?.path ?? null;
+}
+
+/**
+ * Path of a loop device whose file the kernel cannot ask for any more, by the name the file had when it was opened. Good
+ * only for files in a directory of our own.
+ */
+export async function findOrphanedLoopDevice(file: string): Promise<string | null> {
+  for (const device of await listAll()) {
+    if (device.backing === null && (await backingName(device.path)) === file) return device.path;
+  }
+  return null;
 }
 
 /** Puts a new loop device on a file. `directIo` is given up silently where the file does not allow it. @returns its path. */
@@ -81,7 +89,7 @@ export async function refreshLoopCapacity(device: string): Promise<void> {
 
 /** Whether the device passes I/O by the page cache. */
 export async function hasDirectIo(device: string): Promise<boolean> {
-  return (await readFile(path.join(sysfsOf(device), 'loop/dio'), 'utf8')).trim() === '1';
+  return (await readAttribute(device, 'loop/dio')) === '1';
 }
 
 /** Makes the kernel refuse discards, so that no mkfs or fstrim can punch holes into a preallocated file. */
@@ -101,12 +109,24 @@ export async function removeLoopDevice(device: string): Promise<void> {
 
 /** Whether a file is behind the device now. */
 export async function hasBacking(device: string): Promise<boolean> {
-  const file = path.join(sysfsOf(device), 'loop/backing_file');
+  return (await backingName(device)) !== null;
+}
+
+/** @throws LaminaError `disk-in-use` for a device that an earlier removal found open: it goes away under whoever is given it. */
+export async function refuseClosing(device: string): Promise<void> {
+  if ((await readAttribute(device, 'loop/autoclear')) === '1') throw stillOpen(device);
+}
+
+function backingName(device: string): Promise<string | null> {
+  return readAttribute(device, 'loop/backing_file');
+}
+
+async function readAttribute(device: string, name: string): Promise<string | null> {
   try {
-    return (await readFile(file, 'utf8').catch(ifErrno('ENOENT', null))) !== null;
+    return (await readFile(path.join(sysfsOf(device), name), 'utf8')).trim();
   } catch (error) {
-    // Taken away while it was read.
-    if (errnoOf(error) === 'ENXIO' || errnoOf(error) === 'ENODEV') return false;
+    // Not bound, or taken away while it was read.
+    if (['ENOENT', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return null;
     throw error;
   }
 }

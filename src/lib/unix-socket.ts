@@ -11,7 +11,10 @@ const connectTimeoutMs = 2000;
 export function socketPathOf(endpoint: string): string {
   const socketPath = endpoint.replace(/^unix:(\/\/(?=\/))?/, '');
   if (!path.isAbsolute(socketPath)) {
-    throw new LaminaError('invalid-parameter', `'${endpoint}' is no unix socket; give an absolute path, or unix:///path`);
+    throw new LaminaError(
+      'invalid-parameter',
+      `'${endpoint}' is no unix socket; give an absolute path, or unix:///path`,
+    );
   }
   return path.normalize(socketPath);
 }
@@ -33,7 +36,7 @@ export async function listenPrivately(
   assertShortEnough(socketPath);
   await mkdir(directory, { recursive: true, mode: 0o750 });
   await removeStaleSocket(socketPath);
-  const privateDirectory = await mkdtemp(path.join(directory, '.'));
+  const privateDirectory = await mkdtemp(`${directory}/.`);
   try {
     const temporaryPath = path.join(privateDirectory, 's');
     await listen(temporaryPath);
@@ -53,7 +56,11 @@ export async function listenPrivately(
 
 function assertShortEnough(socketPath: string): void {
   // `.XXXXXX/s` is where it is bound first.
-  const excess = Buffer.byteLength(path.dirname(socketPath)) + Math.max(path.basename(socketPath).length, 9) + 1 - maxSocketPathBytes;
+  const excess =
+    Buffer.byteLength(path.dirname(socketPath)) +
+    Math.max(path.basename(socketPath).length, 9) +
+    1 -
+    maxSocketPathBytes;
   if (excess <= 0) return;
   throw new LaminaError(
     'invalid-parameter',
@@ -70,7 +77,10 @@ async function removeStaleSocket(socketPath: string): Promise<void> {
 }
 
 function inUse(socketPath: string, found: string): LaminaError {
-  return new LaminaError('socket-in-use', `cannot listen on ${socketPath}: ${found}; stop it, remove it, or choose another path`);
+  return new LaminaError(
+    'socket-in-use',
+    `cannot listen on ${socketPath}: ${found}; stop it, remove it, or choose another path`,
+  );
 }
 
 /** Whether a process accepts connections there. One that is too busy to do so at once is there all the same. */

@@ -31,7 +31,8 @@ const knownIncompatible = Object.values(incompatible).reduce((all, bit) => all |
  * @throws LaminaError `image-header-invalid`, with `file` in the message.
  */
 export function parseQcow2Header(bytes: Buffer, file: string): Qcow2Header {
-  const refuse = (what: string) => new LaminaError('image-header-invalid', `${file} is no QCOW2 image we accept: ${what}`);
+  const refuse = (what: string) =>
+    new LaminaError('image-header-invalid', `${file} is no QCOW2 image we accept: ${what}`);
   if (bytes.length < 104 || bytes.readUInt32BE(0) !== magic) throw refuse('the header is missing or cut off');
   const version = bytes.readUInt32BE(4);
   if (version !== 2 && version !== 3) throw refuse(`version ${version} is unknown`);

@@ -12,12 +12,15 @@ export async function check({ pool, repair, json }: CheckConfig): Promise<number
 
 function format(report: CheckReport): string {
   const { pool, served, layers, disks, snapshots, problems, leftovers, repaired } = report;
-  const lines = [`pool ${pool}: ${disks} disks, ${snapshots} snapshots, ${layers} layers${served ? ', being served' : ''}`];
+  const lines = [
+    `pool ${pool}: ${disks} disks, ${snapshots} snapshots, ${layers} layers${served ? ', being served' : ''}`,
+  ];
   lines.push(...repaired.map((what) => `repaired: ${what}`));
   lines.push(...leftovers.map((what) => `${served ? 'in progress' : 'left over'}: ${what}`));
   lines.push(...problems.map(({ code, message }) => `problem [${code}]: ${message}`));
   if (problems.length > 0) lines.push(`${problems.length} problems`);
-  else if (leftovers.length > 0 && !served) lines.push("left over from an interruption: the next start clears it up, or 'lamina check --repair' now");
+  else if (leftovers.length > 0 && !served)
+    lines.push("left over from an interruption: the next start clears it up, or 'lamina check --repair' now");
   else lines.push('clean');
   return lines.join('\n');
 }

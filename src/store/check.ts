@@ -9,7 +9,7 @@ import { type Inspection, inspectPool, type Problem } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import { loadPool, lockPool } from './open.ts';
 import { listNames, type Pool } from './pool.ts';
-import { isLocked, takeLock } from './pool-lock.ts';
+import { isLocked, takeLock } from '../host/file-lock.ts';
 import { recoverDetached } from './recover.ts';
 
 /** What a check found. Exit codes as of fsck(8): see `exitCode`. */
@@ -71,7 +71,11 @@ async function checkImages(layout: PoolLayout, { contents, problems }: Inspectio
     try {
       const { result, corruptions } = await checkImage(file);
       if (result !== 'corrupt') continue;
-      found.push({ code: 'layer-corrupt', file, message: `${file} has ${corruptions} corruptions: restore it from a backup` });
+      found.push({
+        code: 'layer-corrupt',
+        file,
+        message: `${file} has ${corruptions} corruptions: restore it from a backup`,
+      });
     } catch (error) {
       if (!isLaminaError(error)) throw error;
       found.push({ code: error.code, file, message: error.message });
@@ -97,7 +101,11 @@ async function listLeftovers(layout: PoolLayout, { contents, leftovers }: Inspec
  * and takes damaged disk and snapshot records out of service (`set-aside/`). Layers that such a record might have named
  * are kept as long as it lies there; damaged images are never touched.
  */
-export async function repairPool(directory: string, logger: Logger, progress: (file: string) => void): Promise<CheckReport> {
+export async function repairPool(
+  directory: string,
+  logger: Logger,
+  progress: (file: string) => void,
+): Promise<CheckReport> {
   const layout = new PoolLayout(directory);
   const before = await checkPool(directory, progress);
   const repaired = await setAsideDamaged(layout, before.problems);
@@ -121,7 +129,10 @@ async function assertNothingRuns(pool: Pool): Promise<void> {
   for (const layer of pool.layers.values()) {
     const file = pool.layout.layerData(layer.id, layer.format);
     if (layer.sealed || !(await isImageInUse(file, layer.format))) continue;
-    throw new LaminaError('disk-in-use', `${file} is in use by a storage daemon: start 'lamina standalone' on this pool, which recovers by itself`);
+    throw new LaminaError(
+      'disk-in-use',
+      `${file} is in use by a storage daemon: start 'lamina standalone' on this pool, which recovers by itself`,
+    );
   }
 }
 

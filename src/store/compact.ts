@@ -58,7 +58,11 @@ async function mergeCandidates(pool: Pool) {
     if (!upper?.sealed || !lower.sealed || roots.has(lower.id)) continue;
     if (pool.isOpen(upper.id)) continue;
     const [lowerBytes, upperBytes] = await Promise.all([allocatedBytes(pool, lower), allocatedBytes(pool, upper)]);
-    found.push({ merge: { lower: lower.id, upper: upper.id, costBytes: lowerBytes + upperBytes }, lowerBytes, upperBytes });
+    found.push({
+      merge: { lower: lower.id, upper: upper.id, costBytes: lowerBytes + upperBytes },
+      lowerBytes,
+      upperBytes,
+    });
   }
   return found;
 }
@@ -78,7 +82,10 @@ export async function mergeLayers(pool: Pool, merge: Merge): Promise<boolean> {
   const { lower, upper } = merge;
   const { availableBytes } = await diskSpace(pool.layout.root);
   if (merge.costBytes > availableBytes / 2) {
-    throw new LaminaError('pool-full', `merging layers ${lower} and ${upper} needs up to ${merge.costBytes} bytes more`);
+    throw new LaminaError(
+      'pool-full',
+      `merging layers ${lower} and ${upper} needs up to ${merge.costBytes} bytes more`,
+    );
   }
   const merged = path.join(pool.layout.layer(upper), mergeName);
   try {

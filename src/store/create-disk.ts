@@ -80,28 +80,24 @@ export async function createDisk(
 ): Promise<DiskRecord> {
   const { id, name, sizeBytes, options, source } = request;
   const layer = content ? layerFrom(pool, content, sizeBytes, options) : blankLayer(sizeBytes, options);
-  return withNewLayer(
-    pool,
-    layer,
-    async (head) => {
-      pool.checkpoint('create-disk/head-published');
-      const record: DiskRecord = {
-        version: recordVersion,
-        id,
-        name,
-        head: head.id,
-        sizeBytes,
-        options,
-        source,
-        filesystem: content?.filesystem ?? null,
-        createdAt: new Date().toISOString(),
-      };
-      await pool.putDisk(record);
-      pool.checkpoint('create-disk/disk-recorded');
-      return record;
-    },
-    () => pool.checkpoint('create-disk/head-built'),
-  );
+  layer.onBuilt = () => pool.checkpoint('create-disk/head-built');
+  return withNewLayer(pool, layer, async (head) => {
+    pool.checkpoint('create-disk/head-published');
+    const record: DiskRecord = {
+      version: recordVersion,
+      id,
+      name,
+      head: head.id,
+      sizeBytes,
+      options,
+      source,
+      filesystem: content?.filesystem ?? null,
+      createdAt: new Date().toISOString(),
+    };
+    await pool.putDisk(record);
+    pool.checkpoint('create-disk/disk-recorded');
+    return record;
+  });
 }
 
 /** In a blink at any size: extents are shared where the pool can, else the disk is an overlay, whatever its format. */

@@ -1,5 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { type DiskId, diskIdSchema, type LayerId, layerIdSchema, type SnapshotId, snapshotIdSchema } from './records.ts';
+import {
+  type DiskId,
+  diskIdSchema,
+  type LayerId,
+  layerIdSchema,
+  type SnapshotId,
+  snapshotIdSchema,
+} from './records.ts';
 
 /** Short enough for a file name, a Kubernetes object name and a label value. */
 const plainName = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/;

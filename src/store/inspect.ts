@@ -36,10 +36,13 @@ export interface Leftover {
   file: string;
 }
 
-export interface Inspection {
-  contents: PoolContents;
+interface Findings {
   problems: Problem[];
   leftovers: Leftover[];
+}
+
+export interface Inspection extends Findings {
+  contents: PoolContents;
 }
 
 /** @throws LaminaError `pool-foreign` where `pool.json` is missing, or as readRecord */
@@ -63,7 +66,7 @@ export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
   const layers = await readLayers(layout, problems);
   const contents = { pool, layers, disks, snapshots };
   problems.push(...brokenReferences(layout, contents));
-  for (const layer of layers.values()) await inspectLayer(layout, contents, layer, problems, leftovers);
+  for (const layer of layers.values()) await inspectLayer(layout, contents, layer, { problems, leftovers });
   return { contents, problems, leftovers };
 }
 
@@ -81,7 +84,8 @@ async function readAll<T extends { id: string }>(
     }
     await noting(problems, file, async () => {
       const record = await readRecord(file, recordVersion, schema);
-      if (name !== `${record.id}.json`) throw new LaminaError('record-corrupt', `${file} is the record of ${record.id}`);
+      if (name !== `${record.id}.json`)
+        throw new LaminaError('record-corrupt', `${file} is the record of ${record.id}`);
       records.set(record.id, record);
     });
   }
@@ -113,7 +117,8 @@ async function noting(problems: Problem[], file: string, work: () => Promise<voi
     await work();
   } catch (error) {
     if (isLaminaError(error)) problems.push({ code: error.code, file, message: error.message });
-    else if (errnoOf(error)) problems.push({ code: 'record-corrupt', file, message: `${file} cannot be read: ${messageOf(error)}` });
+    else if (errnoOf(error))
+      problems.push({ code: 'record-corrupt', file, message: `${file} cannot be read: ${messageOf(error)}` });
     else throw error;
   }
 }
@@ -134,13 +139,16 @@ function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: Pool
   }
   for (const snapshot of snapshots.values()) {
     const file = layout.snapshot(snapshot.id);
-    if (!layers.has(snapshot.layer)) report(file, `${file} names the layer ${snapshot.layer}, which is not there or damaged`);
+    if (!layers.has(snapshot.layer))
+      report(file, `${file} names the layer ${snapshot.layer}, which is not there or damaged`);
     const settled = snapshot.state === 'ready' || !disks.has(snapshot.disk);
-    if (settled && headOf.has(snapshot.layer)) report(file, `${file} names the layer ${snapshot.layer}, which a disk writes to`);
+    if (settled && headOf.has(snapshot.layer))
+      report(file, `${file} names the layer ${snapshot.layer}, which a disk writes to`);
   }
   for (const layer of layers.values()) {
     const file = layout.layerRecord(layer.id);
-    if (layer.parent && !layers.has(layer.parent)) report(file, `${file} names the backing layer ${layer.parent}, which is not there or damaged`);
+    if (layer.parent && !layers.has(layer.parent))
+      report(file, `${file} names the backing layer ${layer.parent}, which is not there or damaged`);
     if (reachesItself(layers, layer)) report(file, `${file} is part of a cycle of backing layers`);
     if (layer.parent && layer.format === 'raw') report(file, `${file} is raw and has a backing layer`);
   }
@@ -160,8 +168,7 @@ async function inspectLayer(
   layout: PoolLayout,
   contents: PoolContents,
   layer: LayerRecord,
-  problems: Problem[],
-  leftovers: Leftover[],
+  { problems, leftovers }: Findings,
 ): Promise<void> {
   const { id, format, sealed } = layer;
   for (const name of await listNames(layout.layer(id))) {
@@ -173,12 +180,17 @@ async function inspectLayer(
     const sizeBytes = await (format === 'raw' ? rawSize(file) : qcow2Size(contents, layer, file, leftovers));
     if (sizeBytes === layer.virtualSizeBytes) return;
     const wanted = `${layout.layerRecord(id)} says ${layer.virtualSizeBytes} bytes, ${file} has ${sizeBytes}`;
-    if (sealed || sizeBytes < layer.virtualSizeBytes) throw new LaminaError('layer-corrupt', `${wanted}: it was changed or cut off from outside; restore it from a backup`);
+    if (sealed || sizeBytes < layer.virtualSizeBytes)
+      throw new LaminaError(
+        'layer-corrupt',
+        `${wanted}: it was changed or cut off from outside; restore it from a backup`,
+      );
     leftovers.push({ layer: id, kind: 'grown', sizeBytes, file });
   });
   const heads = [...contents.disks.values()].some((disk) => disk.head === id);
   const named = [...contents.snapshots.values()].some((snapshot) => snapshot.layer === id);
-  if (!sealed && !heads && (named || childrenOf(contents.layers).has(id))) leftovers.push({ layer: id, kind: 'unsealed', file });
+  if (!sealed && !heads && (named || childrenOf(contents.layers).has(id)))
+    leftovers.push({ layer: id, kind: 'unsealed', file });
 }
 
 async function rawSize(file: string): Promise<number> {
@@ -186,23 +198,39 @@ async function rawSize(file: string): Promise<number> {
 }
 
 /** The image's own size, after its header was found to name the backing file that the record says, and nothing else. */
-async function qcow2Size(contents: PoolContents, layer: LayerRecord, file: string, leftovers: Leftover[]): Promise<number> {
+async function qcow2Size(
+  contents: PoolContents,
+  layer: LayerRecord,
+  file: string,
+  leftovers: Leftover[],
+): Promise<number> {
   const header = await readQcow2Header(file);
   const refuse = (what: string) =>
-    new LaminaError('layer-corrupt', `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`);
+    new LaminaError(
+      'layer-corrupt',
+      `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`,
+    );
   if (header.hasDataFile) throw refuse('has an external data file');
   if (header.encrypted) throw refuse('is encrypted');
   if (header.corrupt) throw refuse('is marked corrupt by QEMU');
   const namesParent = (parent: LayerId | null) => {
     const backing = parent ? contents.layers.get(parent) : undefined;
     if (parent === null) return header.backingFile === null;
-    return backing !== undefined && header.backingFile === backingPath(parent, backing.format) && header.backingFormat === backing.format;
+    return (
+      backing !== undefined &&
+      header.backingFile === backingPath(parent, backing.format) &&
+      header.backingFormat === backing.format
+    );
   };
   if (!namesParent(layer.parent)) {
     const grandparent = layer.parent ? contents.layers.get(layer.parent)?.parent : undefined;
     // Compaction had put the merged file in place and died before it wrote so.
-    if (layer.sealed && grandparent !== undefined && namesParent(grandparent)) leftovers.push({ layer: layer.id, kind: 'merged', file });
-    else throw refuse(`names the backing file ${header.backingFile ?? '(none)'} where its record says ${layer.parent ?? '(none)'}`);
+    if (layer.sealed && grandparent !== undefined && namesParent(grandparent))
+      leftovers.push({ layer: layer.id, kind: 'merged', file });
+    else
+      throw refuse(
+        `names the backing file ${header.backingFile ?? '(none)'} where its record says ${layer.parent ?? '(none)'}`,
+      );
   }
   return header.virtualSizeBytes;
 }

@@ -9,12 +9,14 @@ import { type ChainLayer, type DiskOptions, type LayerId, type LayerRecord, reco
 /** How a new layer's file is made in the pool's tmp directory. */
 type Build = (file: string) => Promise<void>;
 
-interface NewLayer {
+export interface NewLayer {
   format: LayerRecord['format'];
   parent: LayerId | null;
   sizeBytes: number;
   sealed: boolean;
   build: Build;
+  /** Called when the file is made, before the layer is published. */
+  onBuilt?: () => void;
 }
 
 /** A lowest layer without content. */
@@ -49,15 +51,10 @@ export function reflinkLayer(source: ChainLayer, sizeBytes: number, sealed: bool
  * Builds a layer and publishes it, and hands it to `use`, which makes a record name it. Until then it is pinned; where
  * `use` fails before, it is collected.
  */
-export async function withNewLayer<T>(
-  pool: Pool,
-  layer: NewLayer,
-  use: (layer: ChainLayer) => Promise<T>,
-  built: () => void = () => {},
-): Promise<T> {
+export async function withNewLayer<T>(pool: Pool, layer: NewLayer, use: (layer: ChainLayer) => Promise<T>): Promise<T> {
   const id = newLayerId();
   try {
-    return await pool.withPins([id], () => buildAndUse(pool, id, layer, use, built));
+    return await pool.withPins([id], () => buildAndUse(pool, id, layer, use));
   } catch (error) {
     await pool.collect();
     throw error;
@@ -69,25 +66,24 @@ async function buildAndUse<T>(
   id: LayerId,
   layer: NewLayer,
   use: (layer: ChainLayer) => Promise<T>,
-  built: () => void,
 ): Promise<T> {
-    const directory = pool.buildDirectory(id);
-    await mkdir(directory, { mode: 0o700 });
-    try {
-      await layer.build(path.join(directory, dataName(layer.format)));
-      built();
-      await pool.publishLayer({
-        version: recordVersion,
-        id,
-        parent: layer.parent,
-        format: layer.format,
-        virtualSizeBytes: layer.sizeBytes,
-        sealed: layer.sealed,
-        createdAt: new Date().toISOString(),
-      });
-    } catch (error) {
-      await rm(directory, { recursive: true, force: true });
-      throw error;
-    }
-    return use(pool.chainLayer(id));
+  const directory = pool.buildDirectory(id);
+  await mkdir(directory, { mode: 0o700 });
+  try {
+    await layer.build(path.join(directory, dataName(layer.format)));
+    layer.onBuilt?.();
+    await pool.publishLayer({
+      version: recordVersion,
+      id,
+      parent: layer.parent,
+      format: layer.format,
+      virtualSizeBytes: layer.sizeBytes,
+      sealed: layer.sealed,
+      createdAt: new Date().toISOString(),
+    });
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+  return use(pool.chainLayer(id));
 }

@@ -29,6 +29,10 @@ export class PoolLayout {
   get tmp(): string {
     return path.join(this.root, 'tmp');
   }
+  /** Of the engine's self-test, which detaches what it left there before it empties it. */
+  get selfTest(): string {
+    return path.join(this.tmp, 'self-test');
+  }
   /** Damaged records that `lamina check --repair` took out of service, for a person to look at. */
   get setAside(): string {
     return path.join(this.root, 'set-aside');

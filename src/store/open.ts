@@ -12,7 +12,7 @@ import { unreferencedLayers } from './graph.ts';
 import { foreignNames, type Inspection, inspectPool, type Leftover, readPoolRecord } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import { exists, listNames, Pool } from './pool.ts';
-import { takeLock } from './pool-lock.ts';
+import { takeLock } from '../host/file-lock.ts';
 import { type PoolRecord, recordVersion } from './records.ts';
 import { ensureBallast } from './space.ts';
 import type { StoreStep } from './steps.ts';
@@ -69,13 +69,22 @@ export async function loadPool(
 async function assertUsable(layout: PoolLayout): Promise<void> {
   const foreign = await foreignNames(layout);
   if (foreign === undefined) {
-    throw new LaminaError('pool-foreign', `the pool directory ${layout.root} is not there: create it, or mount what holds it`);
+    throw new LaminaError(
+      'pool-foreign',
+      `the pool directory ${layout.root} is not there: create it, or mount what holds it`,
+    );
   }
   if (!(await poolFilesystem(layout.root))) {
-    throw new LaminaError('pool-unsupported', `${layout.root} is not on ext4, xfs or btrfs: choose a directory that is`);
+    throw new LaminaError(
+      'pool-unsupported',
+      `${layout.root} is not on ext4, xfs or btrfs: choose a directory that is`,
+    );
   }
   if (foreign.length > 0 && !(await exists(layout.poolRecord))) {
-    throw new LaminaError('pool-foreign', `${layout.root} is neither empty nor a pool (it holds ${foreign.slice(0, 3).join(', ')}): choose an empty directory`);
+    throw new LaminaError(
+      'pool-foreign',
+      `${layout.root} is neither empty nor a pool (it holds ${foreign.slice(0, 3).join(', ')}): choose an empty directory`,
+    );
   }
 }
 
@@ -89,10 +98,18 @@ async function initialise(layout: PoolLayout): Promise<void> {
   if (await exists(layout.poolRecord)) return;
   for (const directory of [layout.layers, layout.disks, layout.snapshots]) {
     if ((await listNames(directory)).length > 0) {
-      throw new LaminaError('pool-foreign', `${layout.root} has no pool.json but ${directory} is not empty: put the pool.json back from a backup`);
+      throw new LaminaError(
+        'pool-foreign',
+        `${layout.root} has no pool.json but ${directory} is not empty: put the pool.json back from a backup`,
+      );
     }
   }
-  const record: PoolRecord = { version: recordVersion, kind: 'lamina-pool', id: randomUUID(), createdAt: new Date().toISOString() };
+  const record: PoolRecord = {
+    version: recordVersion,
+    kind: 'lamina-pool',
+    id: randomUUID(),
+    createdAt: new Date().toISOString(),
+  };
   await writeRecord(layout.poolRecord, record, layout.tmp);
 }
 
@@ -104,7 +121,10 @@ function refuseProblems(layout: PoolLayout, { problems }: Inspection): void {
 }
 
 async function emptyTmp(layout: PoolLayout): Promise<void> {
-  for (const name of await listNames(layout.tmp)) await rm(path.join(layout.tmp, name), { recursive: true });
+  for (const name of await listNames(layout.tmp)) {
+    const file = path.join(layout.tmp, name);
+    if (file !== layout.selfTest) await rm(file, { recursive: true });
+  }
   await syncDirectory(layout.tmp);
 }
 
@@ -123,7 +143,8 @@ async function canReflink(layout: PoolLayout): Promise<boolean> {
     await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE);
     return true;
   } catch (error) {
-    if (['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOSYS', 'ENOTTY', 'ENOSPC'].includes(errnoOf(error) ?? '')) return false;
+    if (['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOSYS', 'ENOTTY', 'ENOSPC'].includes(errnoOf(error) ?? ''))
+      return false;
     throw error;
   } finally {
     await rm(from, { force: true });
@@ -164,7 +185,10 @@ async function keepForSetAside(pool: Pool, logger: Logger): Promise<void> {
   if (setAside.length === 0) return;
   const kept = unreferencedLayers(pool.layers, pool.roots());
   pool.pinForGood(kept);
-  logger.warn({ setAside, layers: kept }, 'damaged records are set aside; layers that nothing names are kept until they are gone');
+  logger.warn(
+    { setAside, layers: kept },
+    'damaged records are set aside; layers that nothing names are kept until they are gone',
+  );
 }
 
 /** Disks whose records were not yet written when their images had grown. */

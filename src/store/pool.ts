@@ -5,7 +5,7 @@ import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
 import { syncDirectory, syncFile, writeRecord } from '../lib/fs-records.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import { chainIds, unreferencedLayers } from './graph.ts';
-import { dataName, PoolLayout } from './layout.ts';
+import { dataName, type PoolLayout } from './layout.ts';
 import type {
   ChainLayer,
   DiskId,

@@ -130,19 +130,15 @@ async function copyRaw(
   live: LiveDisk | null,
 ): Promise<SnapshotRecord> {
   const layer = reflinkLayer(pool.chainLayer(disk.head), disk.sizeBytes, true);
-  const build = layer.build;
-  const frozen = live ? { ...layer, build: (file: string) => live.whileFrozen(() => build(file)) } : layer;
-  return withNewLayer(
-    pool,
-    frozen,
-    async (copy) => {
-      pool.checkpoint('copy-snapshot/layer-published');
-      const ready = await recordReady(pool, disk, request, copy.id);
-      pool.checkpoint('copy-snapshot/snapshot-recorded');
-      return ready;
-    },
-    () => pool.checkpoint('copy-snapshot/layer-copied'),
-  );
+  layer.onBuilt = () => pool.checkpoint('copy-snapshot/layer-copied');
+  const { build } = layer;
+  if (live) layer.build = (file) => live.whileFrozen(() => build(file));
+  return withNewLayer(pool, layer, async (copy) => {
+    pool.checkpoint('copy-snapshot/layer-published');
+    const ready = await recordReady(pool, disk, request, copy.id);
+    pool.checkpoint('copy-snapshot/snapshot-recorded');
+    return ready;
+  });
 }
 
 async function recordReady(

@@ -39,7 +39,17 @@ export async function readTree(directory: string): Promise<PoolTree> {
     const overlays = await Promise.all((children.get(id) ?? []).map(node));
     const { format, sealed, virtualSizeBytes } = layer;
     const allocatedBytes = (file?.blocks ?? 0) * 512;
-    return [{ layer: id, format, sealed, virtualSizeBytes, allocatedBytes, ...namesOf(contents, id), overlays: overlays.flat() }];
+    return [
+      {
+        layer: id,
+        format,
+        sealed,
+        virtualSizeBytes,
+        allocatedBytes,
+        ...namesOf(contents, id),
+        overlays: overlays.flat(),
+      },
+    ];
   };
   const bases = [...contents.layers.values()].filter(({ parent }) => parent === null || !contents.layers.has(parent));
   const roots = await Promise.all(bases.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1)).map(({ id }) => node(id)));
@@ -49,7 +59,9 @@ export async function readTree(directory: string): Promise<PoolTree> {
 function namesOf({ disks, snapshots }: PoolContents, id: LayerId): Pick<TreeNode, 'disks' | 'snapshots'> {
   return {
     disks: [...disks.values()].filter((disk) => disk.head === id).map((disk) => disk.id),
-    snapshots: [...snapshots.values()].filter((snapshot) => snapshot.layer === id).map(({ id: name, state }) => (state === 'ready' ? name : `${name} (${state})`)),
+    snapshots: [...snapshots.values()]
+      .filter((snapshot) => snapshot.layer === id)
+      .map(({ id: name, state }) => (state === 'ready' ? name : `${name} (${state})`)),
   };
 }
 
@@ -68,7 +80,10 @@ export function formatTree({ pool, id, roots, problems }: PoolTree): string {
 }
 
 function describe(node: TreeNode): string {
-  const names = [...node.disks.map((disk) => `disk ${disk}`), ...node.snapshots.map((snapshot) => `snapshot ${snapshot}`)];
+  const names = [
+    ...node.disks.map((disk) => `disk ${disk}`),
+    ...node.snapshots.map((snapshot) => `snapshot ${snapshot}`),
+  ];
   const what = names.length > 0 ? names.join(', ') : 'shared layer';
   const sizes = `${formatBytes(node.allocatedBytes)} of ${formatBytes(node.virtualSizeBytes)}`;
   return `${what}  [${node.format} ${node.layer.slice(0, 9)}${node.sealed ? ', sealed' : ''}, ${sizes}]`;

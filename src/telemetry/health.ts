@@ -74,7 +74,12 @@ async function answerReadiness(ready: HealthOptions['ready'], response: ServerRe
   }
 }
 
-function reply(response: ServerResponse, status: number, body: string, contentType = 'text/plain; charset=utf-8'): void {
+function reply(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  contentType = 'text/plain; charset=utf-8',
+): void {
   response.writeHead(status, { 'content-type': contentType });
   response.end(body);
 }
@@ -84,7 +89,8 @@ function loopbackAddressOf(address: string): { host: string; port: number } | un
   if (!match?.groups || address.startsWith('/') || address.startsWith('unix:')) return undefined;
   const host = match.groups['host']?.replace(/^\[(.*)\]$/, '$1') ?? '';
   const port = Number(match.groups['port']);
-  if ((host === '::1' || host === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host)) && port <= 65_535) return { host, port };
+  if ((host === '::1' || host === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host)) && port <= 65_535)
+    return { host, port };
   throw new LaminaError(
     'invalid-parameter',
     `'${address}' can be reached from other machines, and there is no authentication; use 127.0.0.1:PORT or a unix socket`,

@@ -1,10 +1,28 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool, exitCode, repairPool } from '../../src/store/check.ts';
-import { anySize, type DetachedPool, expectPattern, openDetachedPool, removeDirectory, temporaryDirectory, thin, writePattern } from '../detached-pool.ts';
+import {
+  anySize,
+  type DetachedPool,
+  expectPattern,
+  openDetachedPool,
+  removeDirectory,
+  temporaryDirectory,
+  thin,
+  writePattern,
+} from '../detached-pool.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
 
 const noProgress = () => {};
@@ -28,20 +46,29 @@ describe('a damaged pool', () => {
     return opened;
   }
 
-  const refusal = () => openDetachedPool(directory).then(
-    async (opened) => {
-      await opened.release();
-      throw new Error('the damaged pool was opened');
-    },
-    (error: unknown) => error as Error,
-  );
+  const refusal = () =>
+    openDetachedPool(directory).then(
+      async (opened) => {
+        await opened.release();
+        throw new Error('the damaged pool was opened');
+      },
+      (error: unknown) => error as Error,
+    );
 
   it.each([
     ['torn', (text: string) => text.slice(0, 40), 'record-corrupt'],
     ['empty', () => '', 'record-corrupt'],
     ['of a newer version', (text: string) => text.replace('"version": 1', '"version": 2'), 'record-version'],
-    ['naming a layer outside of the pool', (text: string) => text.replace(/"head": ".*"/, '"head": "../../../etc"'), 'record-corrupt'],
-    ['naming a layer that is not there', (text: string) => text.replace(/"head": ".*"/, '"head": "lnowhere"'), 'graph-corrupt'],
+    [
+      'naming a layer outside of the pool',
+      (text: string) => text.replace(/"head": ".*"/, '"head": "../../../etc"'),
+      'record-corrupt',
+    ],
+    [
+      'naming a layer that is not there',
+      (text: string) => text.replace(/"head": ".*"/, '"head": "lnowhere"'),
+      'graph-corrupt',
+    ],
     ['of another disk', (text: string) => text.replace('"id": "a"', '"id": "c"'), 'record-corrupt'],
   ])('is refused where a disk record is %s, and nothing in it is changed', async (_, damage, code) => {
     await makePool();
@@ -63,7 +90,10 @@ describe('a damaged pool', () => {
     const { pool } = await makePool();
     const file = pool.chainLayer(pool.disk('a').head).path;
     execFileSync('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-b', backing, '-F', format, file]);
-    expect(await refusal()).toMatchObject({ code: 'layer-corrupt', message: expect.stringMatching(`${file} names the backing file`) });
+    expect(await refusal()).toMatchObject({
+      code: 'layer-corrupt',
+      message: expect.stringMatching(`${file} names the backing file`),
+    });
   });
 
   it('is refused where a header names an external data file', async () => {
@@ -72,7 +102,10 @@ describe('a damaged pool', () => {
     const external = path.join(directory, 'external');
     execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', `data_file=${external}`, `${file}.new`, '1G']);
     renameSync(`${file}.new`, file);
-    expect(await refusal()).toMatchObject({ code: 'layer-corrupt', message: expect.stringContaining('external data file') });
+    expect(await refusal()).toMatchObject({
+      code: 'layer-corrupt',
+      message: expect.stringContaining('external data file'),
+    });
   });
 
   it('is refused where something that is no layer lies among the layers', async () => {
@@ -148,13 +181,19 @@ describe('a directory that is no pool', () => {
 
   it('is refused where it holds somebody else’s files, and left as it is', async () => {
     writeFileSync(path.join(directory, 'thesis.tex'), 'x');
-    await expect(openDetachedPool(directory)).rejects.toMatchObject({ code: 'pool-foreign', message: expect.stringContaining('thesis.tex') });
+    await expect(openDetachedPool(directory)).rejects.toMatchObject({
+      code: 'pool-foreign',
+      message: expect.stringContaining('thesis.tex'),
+    });
     expect(readdirSync(directory)).toEqual(['thesis.tex']);
   });
 
   it('is refused where it does not exist, and not created', async () => {
     const missing = path.join(directory, 'missing');
-    await expect(openDetachedPool(missing)).rejects.toMatchObject({ code: 'pool-foreign', message: expect.stringContaining('is not there') });
+    await expect(openDetachedPool(missing)).rejects.toMatchObject({
+      code: 'pool-foreign',
+      message: expect.stringContaining('is not there'),
+    });
     expect(existsSync(missing)).toBe(false);
   });
 

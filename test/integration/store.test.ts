@@ -4,7 +4,16 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
 import { maxChainDepth } from '../../src/store/compact.ts';
-import { anySize, type DetachedPool, expectPattern, openDetachedPool, removeDirectory, temporaryDirectory, thin, writePattern } from '../detached-pool.ts';
+import {
+  anySize,
+  type DetachedPool,
+  expectPattern,
+  openDetachedPool,
+  removeDirectory,
+  temporaryDirectory,
+  thin,
+  writePattern,
+} from '../detached-pool.ts';
 
 describe('the store', () => {
   let opened: DetachedPool;
@@ -18,7 +27,12 @@ describe('the store', () => {
   });
 
   const create = (name: string, options = {}, requiredBytes = 0) =>
-    opened.disks.create({ name, size: { requiredBytes, limitBytes: 0 }, options: { ...thin, ...options }, source: null });
+    opened.disks.create({
+      name,
+      size: { requiredBytes, limitBytes: 0 },
+      options: { ...thin, ...options },
+      source: null,
+    });
   const headOf = (disk: string) => opened.pool.chainLayer(opened.pool.disk(disk).head);
   const allocated = (file: string) => statSync(file).blocks * 512;
   const layerCount = () => readdirSync(path.join(opened.directory, 'layers')).length;
@@ -28,13 +42,16 @@ describe('the store', () => {
     ['qcow2', 'full'],
     ['raw', 'falloc'],
     ['raw', 'full'],
-  ] as const)('allocates a %s disk with preallocation %s at once, and keeps that when it grows', async (format, preallocation) => {
-    await create('a', { format, preallocation }, 8 * MiB);
-    expect(allocated(headOf('a').path)).toBeGreaterThanOrEqual(8 * MiB);
-    await opened.disks.grow('a', { requiredBytes: 16 * MiB, limitBytes: 0 });
-    expect(headOf('a').virtualSizeBytes).toBe(16 * MiB);
-    expect(allocated(headOf('a').path)).toBeGreaterThanOrEqual(16 * MiB);
-  });
+  ] as const)(
+    'allocates a %s disk with preallocation %s at once, and keeps that when it grows',
+    async (format, preallocation) => {
+      await create('a', { format, preallocation }, 8 * MiB);
+      expect(allocated(headOf('a').path)).toBeGreaterThanOrEqual(8 * MiB);
+      await opened.disks.grow('a', { requiredBytes: 16 * MiB, limitBytes: 0 });
+      expect(headOf('a').virtualSizeBytes).toBe(16 * MiB);
+      expect(allocated(headOf('a').path)).toBeGreaterThanOrEqual(16 * MiB);
+    },
+  );
 
   it('takes no space for a thin disk, of any size', async () => {
     await create('a', {}, 1024 * GiB);
@@ -46,7 +63,9 @@ describe('the store', () => {
   it('gives layers the cluster size asked for, overlays too', async () => {
     await create('a', { clusterSizeBytes: 128 * KiB });
     await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
-    const info = JSON.parse(execFileSync('qemu-img', ['info', '--output=json', headOf('a').path], { encoding: 'utf8' }));
+    const info = JSON.parse(
+      execFileSync('qemu-img', ['info', '--output=json', headOf('a').path], { encoding: 'utf8' }),
+    );
     expect(info['cluster-size']).toBe(128 * KiB);
   });
 
@@ -55,7 +74,12 @@ describe('the store', () => {
     writePattern(opened, 'a', 1, 0, MiB);
     await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
     writePattern(opened, 'a', 2, 0, MiB);
-    const restored = await opened.disks.create({ name: 'b', size: { requiredBytes: 3 * GiB, limitBytes: 0 }, options: thin, source: { kind: 'snapshot', id: 's' } });
+    const restored = await opened.disks.create({
+      name: 'b',
+      size: { requiredBytes: 3 * GiB, limitBytes: 0 },
+      options: thin,
+      source: { kind: 'snapshot', id: 's' },
+    });
     expect(restored.sizeBytes).toBe(3 * GiB);
     expectPattern(opened, restored.head, 1, 0, MiB);
     expectPattern(opened, restored.head, 0, GiB - 8 * MiB, 16 * MiB);
@@ -143,15 +167,26 @@ describe('the store', () => {
     writePattern(opened, 'a', 2, 0, MiB);
     expect(headOf('a').format).toBe(opened.pool.reflink ? 'raw' : 'qcow2');
     expectPattern(opened, opened.pool.snapshot('s').layer, 1, 0, MiB);
-    await opened.disks.create({ name: 'b', size: anySize, options: { ...thin, format: 'raw' }, source: { kind: 'disk', id: 'a' } });
+    await opened.disks.create({
+      name: 'b',
+      size: anySize,
+      options: { ...thin, format: 'raw' },
+      source: { kind: 'disk', id: 'a' },
+    });
     expectPattern(opened, headOf('b').id, 2, 0, MiB);
   });
 
   it('finds the same disk again for the same name, and says what differs', async () => {
     const first = await create('a', {}, 2 * MiB);
     expect(await create('a', {}, 2 * MiB)).toEqual(first);
-    await expect(create('a', {}, 4 * MiB)).rejects.toMatchObject({ code: 'name-taken', message: expect.stringContaining('2097152 bytes') });
-    await expect(create('a', { format: 'raw' }, 2 * MiB)).rejects.toMatchObject({ code: 'name-taken', message: expect.stringContaining('format') });
+    await expect(create('a', {}, 4 * MiB)).rejects.toMatchObject({
+      code: 'name-taken',
+      message: expect.stringContaining('2097152 bytes'),
+    });
+    await expect(create('a', { format: 'raw' }, 2 * MiB)).rejects.toMatchObject({
+      code: 'name-taken',
+      message: expect.stringContaining('format'),
+    });
     await expect(
       opened.disks.create({ name: 'a', size: anySize, options: thin, source: { kind: 'snapshot', id: 'x' } }),
     ).rejects.toMatchObject({ code: 'name-taken', message: expect.stringContaining('no source') });
@@ -171,7 +206,9 @@ describe('the store', () => {
     writePattern(opened, 'a', 1, 0, MiB);
     await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
     const source = { kind: 'snapshot' as const, id: 's' };
-    const clones = Array.from({ length: 5 }, (_, n) => opened.disks.create({ name: `c${n}`, size: anySize, options: thin, source }));
+    const clones = Array.from({ length: 5 }, (_, n) =>
+      opened.disks.create({ name: `c${n}`, size: anySize, options: thin, source }),
+    );
     const deleted = [opened.disks.deleteSnapshot('s'), opened.disks.delete('a')];
     const made = await Promise.allSettled(clones);
     await Promise.all(deleted);
@@ -186,7 +223,12 @@ describe('the store', () => {
     await create('a', {}, 8 * MiB);
     await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
     await expect(
-      opened.disks.create({ name: 'b', size: { requiredBytes: MiB, limitBytes: 4 * MiB }, options: thin, source: { kind: 'snapshot', id: 's' } }),
+      opened.disks.create({
+        name: 'b',
+        size: { requiredBytes: MiB, limitBytes: 4 * MiB },
+        options: thin,
+        source: { kind: 'snapshot', id: 's' },
+      }),
     ).rejects.toMatchObject({ code: 'size-out-of-range' });
     expect(layerCount()).toBe(2);
   });

@@ -58,7 +58,8 @@ describe('the linter refuses', () => {
       'store/c.ts': "export const load = (): Promise<unknown> => import('../csi/server.ts');\n",
       'store/d.ts': "export type D = import('../csi/server.ts').D;\n",
     });
-    for (const file of ['a', 'b', 'c', 'd']) expect(said).toMatch(new RegExp(`src/store/${file}.ts.*does not import csi`));
+    for (const file of ['a', 'b', 'c', 'd'])
+      expect(said).toMatch(new RegExp(`src/store/${file}.ts.*does not import csi`));
   });
 
   test('the code of a joining interface, but not its types', async () => {

@@ -1,7 +1,4 @@
-import {
-  type ControllerGetCapabilitiesResponse,
-  ControllerServiceCapability_RPC_Type as Rpc,
-} from '../../gen/csi.ts';
+import { type ControllerGetCapabilitiesResponse, ControllerServiceCapability_RPC_Type as Rpc } from '../../gen/csi.ts';
 
 export const controllerCapabilities = [
   'CREATE_DELETE_VOLUME',
@@ -18,5 +15,7 @@ export const controllerCapabilities = [
 ] as const satisfies (keyof typeof Rpc)[];
 
 export async function controllerGetCapabilities(): Promise<ControllerGetCapabilitiesResponse> {
-  return { capabilities: controllerCapabilities.map((name) => ({ type: { $case: 'rpc', value: { type: Rpc[name] } } })) };
+  return {
+    capabilities: controllerCapabilities.map((name) => ({ type: { $case: 'rpc', value: { type: Rpc[name] } } })),
+  };
 }

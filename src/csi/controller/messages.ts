@@ -41,7 +41,10 @@ export function parseContentSource(given: VolumeContentSource | undefined): Sour
   if (!given) return null;
   switch (given.type?.$case) {
     case 'snapshot':
-      return { kind: 'snapshot', id: requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId) };
+      return {
+        kind: 'snapshot',
+        id: requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId),
+      };
     case 'volume':
       return { kind: 'disk', id: requireId('volume_content_source.volume.volume_id', given.type.value.volumeId) };
     case undefined:

@@ -12,7 +12,8 @@ const trueOrFalse = z.enum(['true', 'false']).transform((text) => text === 'true
 const clusterSize = z.string().transform((text, context) => {
   const bytes = parseBytes(text);
   // A power of two has one bit.
-  if (bytes !== undefined && bytes >= minClusterSize && bytes <= maxClusterSize && (bytes & (bytes - 1)) === 0) return bytes;
+  if (bytes !== undefined && bytes >= minClusterSize && bytes <= maxClusterSize && (bytes & (bytes - 1)) === 0)
+    return bytes;
   context.addIssue({ code: 'custom', message: 'expected a power of two from 4Ki to 2Mi' });
   return z.NEVER;
 });
@@ -35,10 +36,18 @@ const parametersSchema = z
   .superRefine((parameters, context) => {
     if (parameters.format === 'qcow2') return;
     if (parameters.preallocation === 'metadata') {
-      context.addIssue({ code: 'custom', path: ['preallocation'], message: "'metadata' is for format qcow2 only: a raw file has none" });
+      context.addIssue({
+        code: 'custom',
+        path: ['preallocation'],
+        message: "'metadata' is for format qcow2 only: a raw file has none",
+      });
     }
     if (parameters.clusterSize !== undefined) {
-      context.addIssue({ code: 'custom', path: ['clusterSize'], message: 'is for format qcow2 only: a raw file has no clusters' });
+      context.addIssue({
+        code: 'custom',
+        path: ['clusterSize'],
+        message: 'is for format qcow2 only: a raw file has no clusters',
+      });
     }
   });
 
@@ -95,7 +104,7 @@ function parse<Schema extends z.ZodType>(
   const problems = result.error.issues.map((issue) => {
     if (issue.code === 'unrecognized_keys') {
       const names = issue.keys.map((key) => `'${key}'`).join(', ');
-      return `${names} is not known; ${known.length > 0 ? `known are ${known.join(', ')}` : 'there are none'}`;
+      return `not known: ${names}; ${known.length > 0 ? `known are ${known.join(', ')}` : 'there are none'}`;
     }
     const name = issue.path.join('.');
     return `${name} is '${given[name]}': ${issue.message}`;

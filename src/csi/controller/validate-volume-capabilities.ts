@@ -22,7 +22,9 @@ export async function validateVolumeCapabilities(
 
 /** Our volumes have an empty context, to which orchestrators add keys of their own. */
 function whyForeign(context: Record<string, string>): string | null {
-  const foreign = Object.keys(context).find((key) => !orchestratorContextPrefixes.some((prefix) => key.startsWith(prefix)));
+  const foreign = Object.keys(context).find(
+    (key) => !orchestratorContextPrefixes.some((prefix) => key.startsWith(prefix)),
+  );
   return foreign === undefined ? null : `volume_context: '${foreign}' is not of this plugin`;
 }
 

@@ -13,6 +13,7 @@ export async function getVolumeHealth(
 ): Promise<NodeGetVolumeHealthResponse> {
   const volumeId = requireId('volume_id', request.volumeId);
   const message = await node.health(volumeId);
-  const healthStatuses = message === null ? [] : [{ status: HealthStatus.INACCESSIBLE, reason: 'DiskUnhealthy', message }];
+  const healthStatuses =
+    message === null ? [] : [{ status: HealthStatus.INACCESSIBLE, reason: 'DiskUnhealthy', message }];
   return { volumeHealth: { volumeId, healthStatuses } };
 }

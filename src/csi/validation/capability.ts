@@ -54,7 +54,8 @@ export function whyUnsupported(capabilities: readonly Capability[]): string | nu
     }
     if (access.kind === 'block') {
       // A read-only mount of a device node does not keep anybody from writing to the device.
-      if (mode === Mode.SINGLE_NODE_READER_ONLY) return 'access mode SINGLE_NODE_READER_ONLY is served for mounted volumes only';
+      if (mode === Mode.SINGLE_NODE_READER_ONLY)
+        return 'access mode SINGLE_NODE_READER_ONLY is served for mounted volumes only';
     } else if (access.fsType !== null && !filesystems.includes(access.fsType)) {
       return `file system '${access.fsType}' is not known; use one of ${filesystems.join(', ')}`;
     }

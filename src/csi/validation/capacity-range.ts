@@ -15,7 +15,9 @@ export function parseCapacityRange(range: CapacityRange | undefined): SizeRange 
   if (!range) return { requiredBytes: 0, limitBytes: 0 };
   const { requiredBytes, limitBytes } = range;
   if (requiredBytes < 0n || limitBytes < 0n) {
-    throw invalid(`capacity_range: required_bytes ${requiredBytes}, limit_bytes ${limitBytes}; neither may be negative`);
+    throw invalid(
+      `capacity_range: required_bytes ${requiredBytes}, limit_bytes ${limitBytes}; neither may be negative`,
+    );
   }
   if (limitBytes !== 0n && limitBytes < requiredBytes) {
     throw invalid(`capacity_range: limit_bytes ${limitBytes} is less than required_bytes ${requiredBytes}`);

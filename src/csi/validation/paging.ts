@@ -23,7 +23,10 @@ export function pageOf<T extends { id: string }>(
 
 function lastIdOf(token: string): string {
   if (!token.startsWith(tokenPrefix) || token === tokenPrefix) {
-    throw new LaminaError('list-token-invalid', `starting_token '${token}' is not one of ours; list again from the start`);
+    throw new LaminaError(
+      'list-token-invalid',
+      `starting_token '${token}' is not one of ours; list again from the start`,
+    );
   }
   return token.slice(tokenPrefix.length);
 }

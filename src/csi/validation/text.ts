@@ -33,7 +33,8 @@ export function requirePath(field: string, value: string): string {
 /** Like requirePath, for a path where something is looked up: at a relative one there is nothing. @throws also `path-not-found` */
 export function requireExistingPath(field: string, value: string): string {
   const given = requireAnyPath(field, value);
-  if (!path.isAbsolute(given)) throw new LaminaError('path-not-found', `${field} is '${given}'; no volume is at a relative path`);
+  if (!path.isAbsolute(given))
+    throw new LaminaError('path-not-found', `${field} is '${given}'; no volume is at a relative path`);
   return given;
 }
 

@@ -35,7 +35,10 @@ describe('run', () => {
   });
 
   it('says which tool is missing', async () => {
-    await expect(run('no-such-tool', [], { timeoutMs })).rejects.toMatchObject({ code: 'tool-missing', message: expect.stringContaining('no-such-tool') });
+    await expect(run('no-such-tool', [], { timeoutMs })).rejects.toMatchObject({
+      code: 'tool-missing',
+      message: expect.stringContaining('no-such-tool'),
+    });
   });
 
   it('leaves no child behind when this process is killed', async () => {

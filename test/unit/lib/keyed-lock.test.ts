@@ -5,11 +5,12 @@ describe('KeyedLock', () => {
   it('runs work of one key one after the other, first come first served', async () => {
     const lock = new KeyedLock();
     const order: string[] = [];
-    const work = (name: string) => lock.run('a', async () => {
-      order.push(`${name} in`);
-      await new Promise((resolve) => setImmediate(resolve));
-      order.push(`${name} out`);
-    });
+    const work = (name: string) =>
+      lock.run('a', async () => {
+        order.push(`${name} in`);
+        await new Promise((resolve) => setImmediate(resolve));
+        order.push(`${name} out`);
+      });
     await Promise.all([work('1'), work('2'), work('3')]);
     expect(order).toEqual(['1 in', '1 out', '2 in', '2 out', '3 in', '3 out']);
   });
@@ -18,7 +19,7 @@ describe('KeyedLock', () => {
     const lock = new KeyedLock();
     const gate = Promise.withResolvers<void>();
     const held = lock.run('a', () => gate.promise);
-    await lock.run('b', async () => {});
+    await expect(lock.run('b', async () => 'done')).resolves.toBe('done');
     gate.resolve();
     await held;
   });

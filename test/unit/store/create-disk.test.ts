@@ -31,7 +31,10 @@ describe('the size of a new disk', () => {
         } catch (error) {
           if (!isLaminaError(error, 'size-out-of-range')) throw error;
           const least = Math.max(requiredBytes, source);
-          expect(Math.floor((limitBytes || maximumSizeBytes) / sizeUnit) * sizeUnit < Math.max(least, MiB) || least > maximumSizeBytes).toBe(true);
+          expect(
+            Math.floor((limitBytes || maximumSizeBytes) / sizeUnit) * sizeUnit < Math.max(least, MiB) ||
+              least > maximumSizeBytes,
+          ).toBe(true);
         }
       }),
     );

@@ -8,7 +8,10 @@ const id = (n: number): LayerId => layerIdSchema.parse(`l${n}`);
 /** A forest: every layer's parent, if any, was made before it. */
 const forests = fc
   .array(fc.nat(), { maxLength: 40 })
-  .map((picks) => new Map(picks.map((pick, n) => [id(n), { id: id(n), parent: pick % (n + 1) === n ? null : id(pick % (n + 1)) }])));
+  .map(
+    (picks) =>
+      new Map(picks.map((pick, n) => [id(n), { id: id(n), parent: pick % (n + 1) === n ? null : id(pick % (n + 1)) }])),
+  );
 
 function linear(length: number): LayerGraph {
   return new Map(Array.from({ length }, (_, n) => [id(n), { id: id(n), parent: n === 0 ? null : id(n - 1) }]));

@@ -1,0 +1,129 @@
+import { mkdir, open, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import path from 'node:path';
+import { hasKernelNbd } from '../host/nbd.ts';
+import { MiB } from '../lib/bytes.ts';
+import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { PoolLayout } from '../store/layout.ts';
+import { layerIdSchema } from '../store/records.ts';
+import { QemuAttacher } from './attacher.ts';
+import { readCachedDataPath, surroundingsOf, writeCachedDataPath } from './data-path-cache.ts';
+import type { DataPath } from './data-path.ts';
+import { proveEngine, proveLoop, type Scratch } from './proof.ts';
+import { ensureRunDirectory, runDirectory } from './run-directory.ts';
+import type { SupervisorClient } from './supervisor-client.ts';
+
+export interface SelectDataPathOptions {
+  client: SupervisorClient;
+  runDir: string;
+  /** The pool's directory. The test uses a scratch directory in its `tmp`. */
+  poolPath: string;
+  logger: Logger;
+}
+
+/** No disk has such an id, so a test that was killed is recognised and cleared by the next. */
+export const selfTestDiskId = '_self-test';
+const scratchBytes = 24 * MiB;
+
+/**
+ * Proves the ways to attach a disk on a scratch image of the pool, fastest first, and takes the first that is right. The
+ * outcome is kept until the next boot, or until QEMU, kernel or pool change.
+ * @throws LaminaError `data-path-unsafe` where none is right.
+ */
+export async function selectDataPath(options: SelectDataPathOptions): Promise<DataPath> {
+  const { client, runDir, poolPath, logger } = options;
+  const run = runDirectory(runDir);
+  await ensureRunDirectory(run);
+  const directory = new PoolLayout(poolPath).selfTest;
+  await clearScratch(options, directory);
+  const surroundings = await surroundingsOf(poolPath);
+  const cached = await readCachedDataPath(run.dataPath, surroundings);
+  if (cached) return cached;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  try {
+    const scratch = { directory, diskId: selfTestDiskId, sizeBytes: scratchBytes };
+    const attacherFor = (dataPath: DataPath) => new QemuAttacher({ client, dataPath, runDir, checkpoint: () => {} });
+    const dataPath = await firstProven({ scratch, attacherFor, logger });
+    await writeCachedDataPath(run.dataPath, surroundings, dataPath);
+    logger.info(dataPath, 'data path chosen');
+    return dataPath;
+  } finally {
+    await clearScratch(options, directory);
+  }
+}
+
+interface Trial {
+  scratch: Scratch;
+  attacherFor: (dataPath: DataPath) => QemuAttacher;
+  logger: Logger;
+}
+
+async function firstProven(trial: Trial): Promise<DataPath> {
+  const imageDirectIo = await supportsDirectIo(trial.scratch.directory);
+  const base: DataPath = { backend: 'fuse', exportDirectIo: false, rawDirectIo: false, imageDirectIo };
+  const raw = await firstRight(
+    trial,
+    [{ ...base, rawDirectIo: imageDirectIo }, base],
+    (attacher) => proveLoop(attacher, trial.scratch),
+  );
+  const { rawDirectIo } = raw;
+  const candidates: DataPath[] = [
+    { ...base, rawDirectIo, exportDirectIo: true },
+    { ...base, rawDirectIo },
+  ];
+  if (await hasKernelNbd()) candidates.unshift({ ...base, rawDirectIo, backend: 'nbd' });
+  return firstRight(trial, candidates, (attacher) => proveEngine(attacher, trial.scratch));
+}
+
+async function firstRight(
+  trial: Trial,
+  candidates: DataPath[],
+  prove: (attacher: QemuAttacher) => Promise<void>,
+): Promise<DataPath> {
+  const refusals: string[] = [];
+  for (const dataPath of candidates) {
+    const attacher = trial.attacherFor(dataPath);
+    try {
+      await prove(attacher);
+      return dataPath;
+    } catch (error) {
+      if (!isLaminaError(error) && errnoOf(error) === undefined) throw error;
+      trial.logger.warn({ ...dataPath, reason: messageOf(error) }, 'data path refused');
+      refusals.push(`${describe(dataPath)}: ${messageOf(error)}`);
+      await attacher.detach({ diskId: selfTestDiskId, chain: [] });
+    }
+  }
+  throw new LaminaError(
+    'data-path-unsafe',
+    `no way to attach disks on this node is right, so none is offered; use another version of QEMU or another kernel. ${refusals.join('; ')}`,
+  );
+}
+
+/** Detaches and removes what a test, this one or one that was killed, has made. */
+async function clearScratch({ client, runDir }: SelectDataPathOptions, directory: string): Promise<void> {
+  const dataPath: DataPath = { backend: 'fuse', exportDirectIo: false, rawDirectIo: false, imageDirectIo: false };
+  const attacher = new QemuAttacher({ client, dataPath, runDir, checkpoint: () => {} });
+  const rawFile = path.join(directory, 'raw');
+  const raw = { id: layerIdSchema.parse('raw'), format: 'raw' as const, path: rawFile, virtualSizeBytes: scratchBytes };
+  await attacher.detach({ diskId: selfTestDiskId, chain: [raw] });
+  await rm(directory, { recursive: true, force: true });
+}
+
+/** Whether files in `directory` can be opened with O_DIRECT. */
+async function supportsDirectIo(directory: string): Promise<boolean> {
+  try {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_DIRECT;
+    const handle = await open(path.join(directory, 'direct'), flags, 0o600);
+    await handle.close();
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EINVAL') return false;
+    throw error;
+  }
+}
+
+function describe(dataPath: DataPath): string {
+  const { backend, exportDirectIo, rawDirectIo } = dataPath;
+  return `${backend}${exportDirectIo ? ' with direct I/O' : ''}${rawDirectIo ? ', raw files with direct I/O' : ''}`;
+}

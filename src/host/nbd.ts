@@ -1,0 +1,88 @@
+import { access, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { errnoOf, ifErrno, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { run } from '../lib/exec.ts';
+import { pollUntil } from '../lib/poll.ts';
+import { nbdNetlinkScript } from './nbd-netlink.ts';
+
+const timeoutMs = 30_000;
+const releaseMs = 5000;
+
+export interface NbdServer {
+  socketPath: string;
+  exportName: string;
+  /** As many as the server allows, up to this. */
+  connections: number;
+  /** What the kernel keeps with the device, so that it is found again. Needs Linux 5.14. */
+  identifier: string;
+}
+
+/** Whether this kernel has network block devices; loads the module where there is one. */
+export async function hasKernelNbd(): Promise<boolean> {
+  const isLoaded = () => access('/sys/module/nbd').then(() => true, ifErrno('ENOENT', false));
+  if (await isLoaded()) return true;
+  try {
+    await run('modprobe', ['nbd', 'max_part=0'], { timeoutMs });
+  } catch (error) {
+    // No such module, or no modprobe: this kernel has none to offer.
+    if (!isLaminaError(error, 'tool-failed', 'tool-missing')) throw error;
+  }
+  return isLoaded();
+}
+
+/** The device that was connected with `identifier`, or null. */
+export async function findNbdDevice(identifier: string): Promise<string | null> {
+  const names = (await readdir('/sys/block')).filter((name) => /^nbd[0-9]+$/.test(name));
+  for (const name of names) {
+    const isConnected = (await readAttribute(name, 'pid')) !== null;
+    if (isConnected && (await readAttribute(name, 'backend')) === identifier) return path.join('/dev', name);
+  }
+  return null;
+}
+
+/** Connects a device of the kernel's choice to a server. @returns its path. */
+export async function connectNbdDevice(server: NbdServer): Promise<string> {
+  const { socketPath, exportName, connections, identifier } = server;
+  const index = await netlink(['connect', socketPath, exportName, String(connections), identifier]);
+  if (!/^[0-9]+$/.test(index)) throw new LaminaError('tool-failed', `nbd connect: wanted a device number, found '${index}'`);
+  const device = `/dev/nbd${index}`;
+  if (!(await pollUntil(() => exists(device), { timeoutMs: releaseMs, intervalMs: 10 }))) {
+    throw new LaminaError('tool-failed', `${device} is connected but not to be seen: /dev is not the host's`);
+  }
+  return device;
+}
+
+/** Tells the kernel that the server's export has `sizeBytes` now. */
+export async function resizeNbdDevice(device: string, sizeBytes: number, identifier: string): Promise<void> {
+  await netlink(['resize', indexOf(device), String(sizeBytes), identifier]);
+}
+
+/** @throws LaminaError `disk-in-use` where the kernel does not let go of it. */
+export async function disconnectNbdDevice(device: string): Promise<void> {
+  await netlink(['disconnect', indexOf(device)]);
+  const isGone = async () => (await readAttribute(path.basename(device), 'pid')) === null;
+  if (await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 })) return;
+  throw new LaminaError('disk-in-use', `${device} is still connected ${releaseMs} ms after it was disconnected; try again`);
+}
+
+async function netlink(args: string[]): Promise<string> {
+  const { stdout } = await run('perl', ['-e', nbdNetlinkScript, '--', ...args], { timeoutMs });
+  return stdout.trim();
+}
+
+function indexOf(device: string): string {
+  return path.basename(device).replace(/^nbd/, '');
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(() => true, ifErrno('ENOENT', false));
+}
+
+async function readAttribute(name: string, attribute: string): Promise<string | null> {
+  try {
+    return (await readFile(path.join('/sys/block', name, attribute), 'utf8')).trim();
+  } catch (error) {
+    if (['ENOENT', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,76 @@
+import path from 'node:path';
+import { QemuAttacher } from '../engine/attacher.ts';
+import { Compactor } from '../engine/compactor.ts';
+import { DeviceFreezer } from '../engine/device-freezer.ts';
+import { DiskAttachments } from '../engine/disk-attachments.ts';
+import type { DiskContext } from '../engine/disk-context.ts';
+import { Disks } from '../engine/disks.ts';
+import { thawMarked } from '../engine/freeze-marks.ts';
+import { recoverDisks } from '../engine/recover.ts';
+import { selectDataPath } from '../engine/self-test.ts';
+import type { EngineStep } from '../engine/steps.ts';
+import type { FreezeStep } from '../engine/staging-steps.ts';
+import { ensureSupervisor } from '../engine/supervisor-client.ts';
+import type { Checkpoint } from '../lib/checkpoint.ts';
+import { KeyedLock } from '../lib/keyed-lock.ts';
+import type { Logger } from '../lib/logger.ts';
+import { loadPool, lockPool } from '../store/open.ts';
+import { SpaceGuard, type SpacePolicy } from '../store/space.ts';
+import type { StoreStep } from '../store/steps.ts';
+
+/** A supervisor without daemons ends after this: nothing is left of a plugin that was stopped for good. */
+const supervisorIdleSeconds = 5;
+
+export interface LocalPoolOptions {
+  pool: string;
+  /** Where run directories are; each pool has one of its own, so two plugins never see each other's daemons. */
+  runDir: string;
+  /** The program and its first arguments, to start the supervisor with. */
+  program: readonly [string, ...string[]];
+  policy: SpacePolicy;
+  checkpoint: Checkpoint<StoreStep | EngineStep | FreezeStep>;
+  logger: Logger;
+  onFrozen: (durationMs: number) => void;
+}
+
+/** The pool of this machine, with its disks found again and everything that was interrupted finished or undone. */
+export interface LocalPool {
+  context: DiskContext;
+  disks: Disks;
+  attachments: DiskAttachments;
+  compactor: Compactor;
+  runDir: string;
+  /** Gives the pool's lock up. Attached disks stay attached. */
+  release(): Promise<void>;
+}
+
+/** @throws LaminaError as lockPool, loadPool, ensureSupervisor and selectDataPath do */
+export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPool> {
+  const { checkpoint, logger, onFrozen } = options;
+  const locked = await lockPool(options.pool);
+  const runDir = path.join(path.resolve(options.runDir), locked.record.id.slice(0, 8));
+  // Before anything that could fail: somebody's file system may stand still.
+  await thawMarked(runDir, logger);
+  const pool = await loadPool(locked, { checkpoint, logger });
+  const client = await ensureSupervisor({
+    runDir,
+    command: options.program,
+    idleExitSeconds: supervisorIdleSeconds,
+    logger,
+  });
+  const dataPath = await selectDataPath({ client, runDir, poolPath: pool.layout.root, logger });
+  const context: DiskContext = {
+    pool,
+    space: new SpaceGuard(pool, options.policy),
+    attacher: new QemuAttacher({ client, dataPath, runDir, checkpoint }),
+    locks: new KeyedLock(),
+    freezer: new DeviceFreezer({ runDir, checkpoint, onFrozen }),
+    logger,
+  };
+  await recoverDisks(context);
+  const compactor = new Compactor(pool, logger);
+  compactor.wake();
+  const disks = new Disks(context, compactor.wake);
+  const attachments = new DiskAttachments(context, compactor.wake);
+  return { context, disks, attachments, compactor, runDir, release: locked.release };
+}

@@ -1,0 +1,67 @@
+import { defaultPoolName } from '../api/names.ts';
+import type { StandaloneConfig } from '../config.ts';
+import { startCsiServer } from '../csi/server.ts';
+import { Staging } from '../engine/staging.ts';
+import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
+import { engineSteps } from '../engine/steps.ts';
+import { listSteps } from '../lib/checkpoint.ts';
+import { killingCheckpoint } from '../lib/kill-at.ts';
+import { storeSteps } from '../store/steps.ts';
+import { startHealthServer } from '../telemetry/health.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { LocalDiskService } from './local-disk-service.ts';
+import { openLocalPool } from './local-pool.ts';
+
+/** How long running calls may take to end when the process is told to stop. */
+const graceMs = 20_000;
+
+export interface StandaloneOptions extends StandaloneConfig {
+  version: string;
+  /** The program and its first arguments, to start the supervisor with. */
+  program: readonly [string, ...string[]];
+}
+
+/** Nothing is served before everything is ready. */
+const ready = async () => true;
+
+/** `lamina standalone`: serves one pool on one CSI socket until `stop`. Attached disks stay attached. */
+export async function standalone(options: StandaloneOptions, stop: AbortSignal): Promise<number> {
+  const { nodeName, version, killAt } = options;
+  const logger = createLogger(options.logLevel);
+  const metrics = createMetrics();
+  const steps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });
+  const checkpoint = killingCheckpoint(killAt, steps);
+  const pool = await openLocalPool({
+    ...options,
+    policy: options,
+    checkpoint,
+    logger,
+    onFrozen: metrics.observeFreeze,
+  });
+  const node = new Staging({ disks: pool.attachments, nodeName, checkpoint, logger });
+  const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
+  const csi = await startCsiServer({
+    endpoint: options.socket,
+    identity: { version, ready },
+    controller: { disks, nodeName, poolName: defaultPoolName },
+    node: { node },
+    logger,
+    onCall: metrics.observeCall,
+  });
+  const listen = options.metricsSocket;
+  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  await aborted(stop);
+  logger.info({}, 'stopping; attached disks stay attached');
+  await csi.stop(graceMs);
+  await health?.stop();
+  await pool.release();
+  return 0;
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => resolve(), { once: true });
+  await promise;
+}

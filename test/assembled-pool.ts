@@ -1,0 +1,25 @@
+import path from 'node:path';
+import { type LocalPool, openLocalPool } from '../src/roles/local-pool.ts';
+import type { Pool } from '../src/store/pool.ts';
+import { silentLogger } from './fakes/silent-logger.ts';
+
+const main = path.resolve(import.meta.dirname, '../src/main.ts');
+
+/** All that `lamina standalone` consists of below CSI, in this process, with a real supervisor. */
+export interface AssembledPool extends LocalPool {
+  pool: Pool;
+}
+
+/** Releasing the lock and assembling again is what a restart of the plugin is; daemons and devices stay. */
+export async function assemblePool(directory: string, runDir: string): Promise<AssembledPool> {
+  const opened = await openLocalPool({
+    pool: directory,
+    runDir,
+    program: [process.execPath, main, 'engine'],
+    policy: { reservedFraction: 0, criticalFraction: 0, overcommit: 1e6 },
+    checkpoint: () => {},
+    logger: silentLogger,
+    onFrozen: () => {},
+  });
+  return { ...opened, pool: opened.context.pool };
+}

@@ -1,0 +1,98 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { formatBytes, GiB } from '../../src/lib/bytes.ts';
+import { messageOf } from '../../src/lib/errors.ts';
+import { operatingSystem } from '../demo/stage.ts';
+import { makeWorkspace, removeWorkspace, type Workspace } from '../workspace.ts';
+import type { Bench } from './bench.ts';
+import { type BenchOptions, type PartName, readOptions } from './options.ts';
+import { measureChain } from './parts/chain.ts';
+import { measureFio } from './parts/fio.ts';
+import { measureBesideHostPath } from './parts/host-path.ts';
+import { measureLatency } from './parts/latency.ts';
+import { measureMemory } from './parts/memory.ts';
+import { measureSnapshots } from './parts/snapshot.ts';
+import { choosePlace, type Place } from './place.ts';
+import { formatTable, formatVerdict, type Result } from './results.ts';
+
+const output = path.resolve(import.meta.dirname, '../../build/bench.json');
+
+const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
+  fio: measureFio,
+  chain: measureChain,
+  latency: async (bench) => [
+    ...(await measureLatency(bench)),
+    ...(bench.hostPathPlugin === null ? [] : await measureBesideHostPath(bench, bench.hostPathPlugin)),
+  ],
+  snapshot: measureSnapshots,
+  memory: measureMemory,
+};
+
+/** `make bench`. Exits with 0 when everything was measured, whether or not it meets its target: the table says so. */
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2), process.env);
+  if (process.getuid?.() !== 0) throw new Error('mounting needs root: run it with sudo');
+  const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
+  const place = await choosePlace(options, say);
+  try {
+    await measure(options, place, say);
+  } finally {
+    await place.close();
+  }
+}
+
+async function measure(options: BenchOptions, place: Place, say: (text: string) => void): Promise<void> {
+  const { effort, directory } = options;
+  const neededBytes = effort.dataBytes + 8 * effort.fioBytes + 2 * GiB;
+  const workspace = await makeWorkspace({ base: await place.open(directory), prefix: 'bench-', neededBytes });
+  const head = await describe(options, place, workspace);
+  for (const line of head) say(line);
+  const results = await measureParts(options, place, { workspace, say });
+  process.stdout.write(`\n${head.join('\n')}\n\n${formatTable(results)}\n\n${formatVerdict(results)}\n`);
+  await mkdir(path.dirname(output), { recursive: true });
+  await writeFile(output, `${JSON.stringify(results, null, 2)}\n`);
+}
+
+async function measureParts(
+  options: BenchOptions,
+  place: Place,
+  { workspace, say }: Pick<Bench, 'workspace' | 'say'>,
+): Promise<Result[]> {
+  const metricsSocket = path.join(workspace.directory, 'metrics.sock');
+  const results: Result[] = [];
+  try {
+    const driver = await place.start(workspace, metricsSocket);
+    // Without its driver the part that is running fails, and what is left is taken away.
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void driver.kill9());
+    const { effort, hostPathPlugin } = options;
+    const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say };
+    for (const part of options.parts) results.push(...(await parts[part](bench)));
+    await driver.stop();
+  } finally {
+    await removeWorkspace(workspace.directory);
+  }
+  return results;
+}
+
+async function describe(
+  { quick, effort }: BenchOptions,
+  { description }: Place,
+  { filesystem, directory }: Workspace,
+): Promise<string[]> {
+  const processors = cpus();
+  return [
+    `${processors.length} x ${processors[0]?.model.trim()}, ${formatBytes(Math.round(totalmem() / GiB) * GiB)}, ${await operatingSystem()}`,
+    `${description}; pool on ${filesystem}, ${directory}`,
+    quick
+      ? `BENCH_QUICK: ${effort.rounds} short rounds; this shows that it works, not how fast it is`
+      : `medians of ${effort.rounds} interleaved rounds of fio of ${effort.fioSeconds} s each and of ${effort.calls} calls`,
+  ];
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`bench: ${messageOf(error)}\n`);
+  process.exitCode = 1;
+}

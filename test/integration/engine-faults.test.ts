@@ -1,0 +1,183 @@
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runDirectory } from '../../src/engine/run-directory.ts';
+import { runSupervisor } from '../../src/engine/supervisor.ts';
+import { MiB } from '../../src/lib/bytes.ts';
+import type { ChainLayer } from '../../src/store/records.ts';
+import { silentLogger } from '../fakes/silent-logger.ts';
+import { processesNaming } from '../standalone.ts';
+import { EngineBench, kill, sh } from '../engine-bench.ts';
+
+const size = 64 * MiB;
+const diskId = 'disk';
+
+let bench: EngineBench;
+let layer: ChainLayer;
+beforeEach(() => {
+  bench = new EngineBench();
+  layer = bench.image('qcow2', size);
+});
+afterEach(() => bench.close());
+
+const request = () => ({ diskId, chain: [layer], viaEngine: false, discard: true });
+
+async function write(device: string, text: string): Promise<void> {
+  const handle = await open(device, 'r+');
+  try {
+    await handle.write(text, MiB);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function read(device: string, length: number): Promise<string> {
+  const handle = await open(device, 'r');
+  try {
+    return (await handle.read(Buffer.alloc(length), 0, length, MiB)).buffer.toString();
+  } finally {
+    await handle.close();
+  }
+}
+
+describe.each(['SIGKILL', 'SIGTERM'] as const)('a daemon ended by %s', (signal) => {
+  it('is reported dead, its device fails, and after detaching the disk has all that was fsynced', async () => {
+    const attacher = await bench.attacher();
+    const device = await attacher.attach(request());
+    await write(device.path, 'fsynced');
+    await kill(await bench.daemonPid(diskId), signal);
+    expect(await attacher.find(request())).toEqual({ by: 'fuse', device, state: 'dead' });
+    await expect(write(device.path, 'lost')).rejects.toMatchObject({ code: 'EIO' });
+    await expect(attacher.attach(request())).rejects.toMatchObject({ code: 'engine-dead' });
+    await expect(attacher.activeHead(diskId)).rejects.toMatchObject({ code: 'engine-dead' });
+    await expect(attacher.resize(request(), 2 * size)).rejects.toMatchObject({ code: 'engine-dead' });
+    await attacher.detach(request());
+    expect(await attacher.find(request())).toBeNull();
+    expect(await read((await attacher.attach(request())).path, 7)).toBe('fsynced');
+    await attacher.detach(request());
+  });
+
+  it('under a mounted file system is cleared away after the unmount', async () => {
+    const attacher = await bench.attacher();
+    const device = await attacher.attach(request());
+    sh('mkfs.ext4', '-q', device.path);
+    const mount = bench.mount(device.path);
+    await kill(await bench.daemonPid(diskId), signal);
+    await expect(attacher.detach(request())).rejects.toMatchObject({ code: 'disk-in-use' });
+    bench.unmount(mount);
+    await attacher.detach(request());
+    const again = await attacher.attach(request());
+    bench.unmount(bench.mount(again.path));
+    await attacher.detach(request());
+  });
+
+  it('is found dead by a supervisor and a plugin that start later', async () => {
+    const device = await (await bench.attacher()).attach(request());
+    const daemon = await bench.daemonPid(diskId);
+    await kill(bench.supervisorPid(), 'SIGKILL');
+    await kill(daemon, signal);
+    const attacher = await bench.attacher();
+    expect(await attacher.find(request())).toEqual({ by: 'fuse', device, state: 'dead' });
+    await attacher.detach(request());
+  });
+});
+
+it('reports a daemon that hangs, again when it goes on, and can detach it', async () => {
+  const attacher = await bench.attacher();
+  const device = await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  const state = async () => (await attacher.find(request()))?.state;
+  process.kill(daemon, 'SIGSTOP');
+  await expect.poll(state, { timeout: 10_000 }).toBe('unresponsive');
+  await expect(attacher.attach(request())).rejects.toMatchObject({ code: 'engine-unresponsive' });
+  await expect(attacher.prepareHead(diskId, layer, true)).rejects.toMatchObject({ code: 'engine-unresponsive' });
+  process.kill(daemon, 'SIGCONT');
+  await expect.poll(state, { timeout: 10_000 }).toBe('healthy');
+  expect(await attacher.attach(request())).toEqual(device);
+  process.kill(daemon, 'SIGSTOP');
+  await expect.poll(state, { timeout: 10_000 }).toBe('unresponsive');
+  await attacher.detach(request());
+  expect(await attacher.find(request())).toBeNull();
+});
+
+it('serves on when the supervisor is killed, and a new one takes over its daemons', async () => {
+  const attacher = await bench.attacher();
+  const device = await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  await kill(bench.supervisorPid(), 'SIGKILL');
+  await write(device.path, 'written without a supervisor');
+  // The client starts another one by itself.
+  expect(await attacher.find(request())).toEqual({ by: 'fuse', device, state: 'healthy' });
+  expect(await bench.daemonPid(diskId)).toBe(daemon);
+  expect(await read(device.path, 7)).toBe('written');
+  await attacher.detach(request());
+});
+
+it('finds a daemon whose supervisor was killed before it noted the process', async () => {
+  const attacher = await bench.attacher();
+  await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  await kill(bench.supervisorPid(), 'SIGKILL');
+  sh('find', bench.runDir, '-name', 'state.json', '-delete');
+  expect(await bench.daemonPid(diskId)).toBe(daemon);
+  await attacher.detach(request());
+});
+
+it('removes what a supervisor left that was killed in a start or a stop', async () => {
+  const { daemons } = runDirectory(bench.runDir);
+  await bench.ensureSupervisor();
+  await kill(bench.supervisorPid(), 'SIGKILL');
+  sh('mkdir', path.join(daemons, '0123456789abcdef'));
+  writeFileSync(path.join(daemons, '0123456789abcdef', 'export'), '');
+  await bench.ensureSupervisor();
+  expect(readdirSync(daemons)).toEqual([]);
+});
+
+it('takes no other process for a daemon, though it has its number', async () => {
+  const attacher = await bench.attacher();
+  await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  await kill(bench.supervisorPid(), 'SIGKILL');
+  await kill(daemon, 'SIGKILL');
+  const state = sh('find', bench.runDir, '-name', 'state.json').trim();
+  writeFileSync(state, JSON.stringify({ pid: process.pid, startTime: 1 }));
+  expect(await attacher.find(request())).toMatchObject({ state: 'dead' });
+  await attacher.detach(request());
+});
+
+it('lets one of many supervisors live', async () => {
+  const clients = await Promise.all(Array.from({ length: 5 }, () => bench.ensureSupervisor()));
+  expect(await Promise.all(clients.map((client) => client.listDaemons()))).toEqual(clients.map(() => []));
+  await expect.poll(() => processesNaming(bench.runDir), { timeout: 10_000 }).toHaveLength(1);
+  const second = runSupervisor({
+    runDir: bench.runDir,
+    idleExitSeconds: null,
+    logger: silentLogger,
+    signal: new AbortController().signal,
+  });
+  await expect(second).rejects.toMatchObject({ code: 'pool-locked' });
+});
+
+it('lets nobody but its owner talk to the supervisor', async () => {
+  await bench.ensureSupervisor();
+  expect(statSync(runDirectory(bench.runDir).socket).mode & 0o777).toBe(0o600);
+  expect(statSync(bench.runDir).mode & 0o777).toBe(0o700);
+});
+
+it('ends when idle, and not while it has a daemon', async () => {
+  await bench.ensureSupervisor(1);
+  const { socket } = runDirectory(bench.runDir);
+  await expect.poll(() => existsSync(socket), { timeout: 10_000 }).toBe(false);
+  const client = await bench.ensureSupervisor(1);
+  const attacher = await bench.attacher();
+  await attacher.attach(request());
+  const supervisor = bench.supervisorPid();
+  const busySince = performance.now();
+  await expect.poll(() => performance.now() - busySince, { timeout: 5000, interval: 100 }).toBeGreaterThan(2500);
+  expect(await client.listDaemons()).toHaveLength(1);
+  expect(bench.supervisorPid()).toBe(supervisor);
+  await attacher.detach(request());
+  await expect.poll(() => existsSync(socket), { timeout: 10_000 }).toBe(false);
+});

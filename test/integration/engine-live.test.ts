@@ -1,0 +1,136 @@
+import { constants, readFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { randomFillSync } from 'node:crypto';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { QmpClient } from '../../src/qemu/qmp-client.ts';
+import { daemonIdOf, runDirectory } from '../../src/engine/run-directory.ts';
+import { KiB, MiB } from '../../src/lib/bytes.ts';
+import type { ChainLayer } from '../../src/store/records.ts';
+import { EngineBench, sh } from '../engine-bench.ts';
+
+const size = 64 * MiB;
+const diskId = 'disk';
+
+let bench: EngineBench;
+beforeEach(() => {
+  bench = new EngineBench();
+});
+afterEach(() => bench.close());
+
+/** Overwrites random blocks without a pause, and keeps the bytes that must be on the device. */
+class Writer {
+  readonly expected = Buffer.alloc(size);
+  readonly #handle: FileHandle;
+  readonly #ended: Promise<void>;
+  #stopped = false;
+  writes = 0;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+    this.#ended = this.#run();
+  }
+
+  static async on(device: string): Promise<Writer> {
+    return new Writer(await open(device, constants.O_RDWR | constants.O_DSYNC));
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      const length = 4 * KiB * (1 + (this.writes % 24));
+      const offset = 4 * KiB * ((this.writes * 7919) % ((size - length) / (4 * KiB)));
+      randomFillSync(this.expected, offset, length);
+      await this.#handle.write(this.expected, offset, length, offset);
+      this.writes++;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#ended;
+    await this.#handle.close();
+  }
+}
+
+it('switches heads under writes without losing or mixing a byte', async () => {
+  const attacher = await bench.attacher();
+  const chain: ChainLayer[] = [bench.image('qcow2', size)];
+  const request = () => ({ diskId, chain, viaEngine: false, discard: true });
+  const device = await attacher.attach(request());
+  const writer = await Writer.on(device.path);
+  for (let turn = 0; turn < 12; turn++) {
+    const overlay = bench.image('qcow2', size, { backing: chain[0]! });
+    await attacher.prepareHead(diskId, overlay, true);
+    await attacher.prepareHead(diskId, overlay, true);
+    expect(await attacher.activeHead(diskId)).toBe(chain[0]!.id);
+    const before = writer.writes;
+    await attacher.switchHead(diskId, overlay.id);
+    await attacher.switchHead(diskId, overlay.id);
+    chain.unshift(overlay);
+    expect(await attacher.activeHead(diskId)).toBe(overlay.id);
+    await expect.poll(() => writer.writes, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before + 10);
+  }
+  await writer.stop();
+  await attacher.detach(request());
+  expect(contentOf(chain[0]!).equals(writer.expected)).toBe(true);
+});
+
+it('leaves in a sealed layer what was there at the switch', async () => {
+  const attacher = await bench.attacher();
+  const base = bench.image('qcow2', size);
+  const { path: device } = await attacher.attach({ diskId, chain: [base], viaEngine: false, discard: true });
+  const write = async (text: string) => {
+    const handle = await open(device, 'r+');
+    await handle.write(text, MiB);
+    await handle.sync();
+    await handle.close();
+  };
+  await write('before');
+  const overlay = bench.image('qcow2', size, { backing: base });
+  await attacher.prepareHead(diskId, overlay, true);
+  await attacher.switchHead(diskId, overlay.id);
+  await write('after!');
+  await attacher.detach({ diskId, chain: [overlay, base] });
+  const at = (layer: ChainLayer) => contentOf(layer).subarray(MiB, MiB + 6).toString();
+  expect([at(base), at(overlay)]).toEqual(['before', 'after!']);
+});
+
+it('opens sealed layers read-only once the head is switched', async () => {
+  const attacher = await bench.attacher();
+  const base = bench.image('qcow2', size);
+  await attacher.attach({ diskId, chain: [base], viaEngine: false, discard: true });
+  const overlay = bench.image('qcow2', size, { backing: base });
+  await attacher.prepareHead(diskId, overlay, true);
+  await attacher.switchHead(diskId, overlay.id);
+  const qmp = await QmpClient.open(runDirectory(bench.runDir).daemon(daemonIdOf(diskId)).operationsSocket, 5000);
+  const nodes = await qmp.queryNamedBlockNodes();
+  qmp.close();
+  const readOnly = Object.fromEntries(nodes.map((node) => [node.nodeName, node.readOnly]));
+  expect(readOnly).toMatchObject({ [base.id]: true, [overlay.id]: false });
+  await attacher.detach({ diskId, chain: [overlay, base] });
+});
+
+it('grows a disk whose head was switched', async () => {
+  const attacher = await bench.attacher();
+  const base = bench.image('qcow2', size);
+  const { path: device } = await attacher.attach({ diskId, chain: [base], viaEngine: false, discard: true });
+  const overlay = bench.image('qcow2', size, { backing: base });
+  await attacher.prepareHead(diskId, overlay, true);
+  await attacher.switchHead(diskId, overlay.id);
+  await attacher.resize({ diskId, chain: [overlay, base] }, 2 * size);
+  expect(Number(sh('blockdev', '--getsize64', device))).toBe(2 * size);
+  await attacher.detach({ diskId, chain: [overlay, base] });
+});
+
+it('says that a disk without a daemon is not attached', async () => {
+  const attacher = await bench.attacher();
+  expect(await attacher.activeHead(diskId)).toBeNull();
+  const overlay = bench.image('qcow2', size);
+  await expect(attacher.prepareHead(diskId, overlay, true)).rejects.toMatchObject({ code: 'not-attached' });
+  await expect(attacher.resize({ diskId, chain: [overlay] }, size)).rejects.toMatchObject({ code: 'not-attached' });
+});
+
+function contentOf(layer: ChainLayer): Buffer {
+  const file = `${layer.path}.raw`;
+  sh('qemu-img', 'convert', '-f', layer.format, '-O', 'raw', layer.path, file);
+  return readFileSync(file);
+}

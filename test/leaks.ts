@@ -1,0 +1,34 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { processesNaming } from './standalone.ts';
+
+/**
+ * What of ours still exists on this machine below `directory`: processes that name it, mounts in it, loop devices on
+ * files of it. Empty after everything was detached and stopped.
+ */
+export async function leaksBelow(directory: string): Promise<string[]> {
+  const processes = (await processesNaming(directory)).map(({ pid, command }) => `process ${pid}: ${command}`);
+  return [...processes, ...mountsBelow(directory), ...loopsBelow(directory)];
+}
+
+export function mountsBelow(directory: string): string[] {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return lines.filter((line) => line.split(' ')[4]?.startsWith(`${directory}/`)).map((line) => `mount ${line}`);
+}
+
+export function loopsBelow(directory: string): string[] {
+  const json = execFileSync('losetup', ['--list', '--json', '-O', 'NAME,BACK-FILE'], { encoding: 'utf8' });
+  if (json.trim() === '') return [];
+  const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string }[] };
+  return loopdevices
+    .filter((loop) => loop['back-file'].startsWith(`${directory}/`))
+    .map((loop) => `${loop.name} on ${loop['back-file']}`);
+}
+
+/** Clears away what a failed test left below `directory`, so that the next one starts from nothing. */
+export async function clearBelow(directory: string): Promise<void> {
+  for (const { pid } of await processesNaming(directory)) process.kill(pid, 'SIGKILL');
+  for (const line of mountsBelow(directory).toReversed()) execFileSync('umount', ['-l', line.split(' ')[5] ?? '']);
+  for (const line of loopsBelow(directory)) execFileSync('losetup', ['-d', line.split(' ')[0] ?? '']);
+  if (existsSync(directory)) execFileSync('rm', ['-rf', '--one-file-system', directory]);
+}
