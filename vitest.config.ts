@@ -30,6 +30,17 @@ export default defineConfig({
           hookTimeout: 5 * minute,
         },
       },
+      {
+        extends: true,
+        test: {
+          // In the emulated machine of test/vm/run, which is some twenty times slower.
+          name: 'vm',
+          include: ['test/vm/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 3 * minute,
+          hookTimeout: minute,
+        },
+      },
     ],
   },
 });

@@ -1,82 +1,204 @@
-// NOTE to the staging helper: written by the lead as a stopgap; replace by yours if you have one (keep the exports whileFrozen/thawMarked(runDir, logger)/freezeSteps/stagingSteps and the class DeviceFreezer used in roles/standalone.ts), and remove this line.
 import { createHash } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { freeze, thaw } from '../host/freeze.ts';
-import { listMounts } from '../host/mountinfo.ts';
+import { blockDeviceSequence, claimUnused } from '../host/block-device.ts';
+import { freeze, type HeldMount, holdMount, thaw } from '../host/freeze.ts';
+import { mountDevice, unmountAll } from '../host/mount.ts';
+import { type Mount, mountsOf, readMounts } from '../host/mountinfo.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
-import { ifErrno } from '../lib/errors.ts';
+import { ifErrno, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import { readRecord, writeRecord } from '../lib/fs-records.ts';
 import type { Logger } from '../lib/logger.ts';
-import { readdir } from 'node:fs/promises';
+import type { BlockDevice } from './attachment.ts';
+import { numberOf } from './device-use.ts';
 import type { FreezeStep } from './staging-steps.ts';
 
-const version = 1;
-const markSchema = z.strictObject({ version: z.literal(version), diskId: z.string(), device: z.string(), mountPoint: z.string() });
+const markVersion = 1;
 
-function directoryOf(runDir: string): string {
-  return path.join(runDir, 'frozen');
+/** `<runDir>/frozen/<hash>.json`: this file system may be frozen, by us. */
+const markSchema = z.strictObject({
+  version: z.literal(markVersion),
+  diskId: z.string(),
+  mountPoint: z.string(),
+  fsType: z.string(),
+  /** `/dev/loop3` */
+  device: z.string(),
+  /** `7:3` */
+  deviceNumber: z.string(),
+  /** Tells this life of the device from later ones. */
+  deviceSequence: z.string().nullable(),
+});
+type Mark = z.infer<typeof markSchema>;
+
+export interface FreezeTarget {
+  diskId: string;
+  device: BlockDevice;
+  /** Any mount of the disk's file system. */
+  mount: Mount;
 }
 
 export interface FreezeRequest {
+  /** At most one per file system. */
+  targets: readonly FreezeTarget[];
   runDir: string;
-  diskId: string;
-  /** Device number of the file system, `7:3`. */
-  device: string;
-  mountPoint: string;
+  work: () => Promise<void>;
   checkpoint: Checkpoint<FreezeStep>;
-  /** Told how long the file system stood still. */
-  onFrozen: (durationMs: number) => void;
+}
+
+interface Marked {
+  file: string;
+  held: HeldMount;
+  /** Whether it is ours to thaw. */
+  isFrozen: boolean;
 }
 
 /**
- * Runs `work` while a file system is frozen. A mark is left before, so that the next start thaws what this process, were
- * it killed now, would leave frozen for ever.
+ * Runs `work` while file systems are frozen. Marks are written before, so that a process started after a crash thaws what
+ * this one left. A file system that somebody else has frozen is as still, and stays frozen.
+ *
+ * @returns how long the file systems stood still, in milliseconds
  */
-export async function whileFrozen(request: FreezeRequest, work: () => Promise<void>): Promise<void> {
-  const { runDir, diskId, device, mountPoint, checkpoint } = request;
-  const directory = directoryOf(runDir);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const mark = path.join(directory, `${createHash('sha256').update(diskId).digest('hex').slice(0, 32)}.json`);
-  await writeRecord(mark, { version, diskId, device, mountPoint }, directory);
-  checkpoint('freeze/marked');
-  const startedAt = performance.now();
+export async function withFrozen({ targets, runDir, work, checkpoint }: FreezeRequest): Promise<number> {
+  const marked: Marked[] = [];
+  let start = performance.now();
+  let stillMs = 0;
   try {
-    const isOurs = await freeze(mountPoint);
+    for (const target of targets) marked.push(await holdAndMark(target, runDir));
+    checkpoint('freeze/marked');
+    start = performance.now();
+    for (const mark of marked) await freezeMarked(mark);
     checkpoint('freeze/frozen');
-    try {
-      await work();
-      checkpoint('freeze/work-done');
-    } finally {
-      if (isOurs) await thaw(mountPoint);
+    await work();
+    checkpoint('freeze/work-done');
+  } finally {
+    await thawAll(marked);
+    stillMs = performance.now() - start;
+    checkpoint('freeze/thawed');
+    for (const { file, held } of marked) {
+      await rm(file, { force: true });
+      await held.release();
     }
+    checkpoint('freeze/unmarked');
+  }
+  return stillMs;
+}
+
+async function holdAndMark({ diskId, device, mount }: FreezeTarget, runDir: string): Promise<Marked> {
+  const held = await holdMount(mount);
+  if (!held) {
+    throw new LaminaError('busy', `disk ${diskId} was unmounted from ${mount.mountPoint} just now; try again`);
+  }
+  try {
+    const directory = marksDirectory(runDir);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const file = path.join(directory, markName(diskId, mount.mountPoint));
+    const mark: Mark = {
+      version: markVersion,
+      diskId,
+      mountPoint: mount.mountPoint,
+      fsType: mount.fsType,
+      device: device.path,
+      deviceNumber: numberOf(device),
+      deviceSequence: await blockDeviceSequence(device.path),
+    };
+    await writeRecord(file, mark, directory);
+    return { file, held, isFrozen: false };
   } catch (error) {
-    // A freeze that was given up may have come about all the same.
-    await thaw(mountPoint);
+    await held.release();
     throw error;
   }
-  request.onFrozen(performance.now() - startedAt);
-  checkpoint('freeze/thawed');
-  await rm(mark);
-  checkpoint('freeze/unmarked');
 }
 
-/** Thaws what a process that died has left frozen. To be called before anything that may fail. */
+async function freezeMarked(mark: Marked): Promise<void> {
+  // Until it is known otherwise: a freeze that ended with an error may still take effect.
+  mark.isFrozen = true;
+  mark.isFrozen = await freeze(mark.held);
+  // Somebody else's: after a crash it is not ours to thaw.
+  if (!mark.isFrozen) await rm(mark.file);
+}
+
+/** Tries all of them. @throws what the first that failed threw; its mark stays, for the next start */
+async function thawAll(marked: readonly Marked[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const { isFrozen, held } of marked) {
+    if (isFrozen) await thaw(held).catch((error: unknown) => failures.push(error));
+  }
+  if (failures.length === 0) return;
+  for (const { held } of marked) await held.release();
+  throw failures[0];
+}
+
+/**
+ * Thaws what marks name and removes them; called at start, before anything that could wait for a frozen file system.
+ * What cannot be thawed is logged and keeps its mark.
+ */
 export async function thawMarked(runDir: string, logger: Logger): Promise<void> {
-  const directory = directoryOf(runDir);
+  const directory = marksDirectory(runDir);
   for (const name of await readdir(directory).catch(ifErrno('ENOENT', []))) {
     const file = path.join(directory, name);
-    // Anything else is a mark that was not finished, and so was the freeze not begun.
-    if (name.endsWith('.json')) await thawMark(file, logger);
-    await rm(file);
+    try {
+      if (name.endsWith('.json')) await thawMark(await readRecord(file, markVersion, markSchema), directory, logger);
+      // What is not a mark was about to become one, and nothing was frozen yet.
+      await rm(file, { force: true, recursive: true });
+    } catch (error) {
+      logger.error({ mark: file, error: messageOf(error) }, 'a file system may still be frozen and cannot be thawed');
+    }
   }
 }
 
-async function thawMark(file: string, logger: Logger): Promise<void> {
-  const { diskId, device, mountPoint } = await readRecord(file, version, markSchema);
-  const mounts = (await listMounts()).filter((mount) => mount.device === device);
-  const mount = mounts.find((candidate) => candidate.mountPoint === mountPoint) ?? mounts[0];
-  logger.warn({ diskId, mountPoint, mounted: mount?.mountPoint }, 'thawing what an interrupted snapshot left frozen');
-  if (mount) await thaw(mount.mountPoint);
+async function thawMark(mark: Mark, directory: string, logger: Logger): Promise<void> {
+  const { diskId, mountPoint } = mark;
+  if ((await blockDeviceSequence(mark.device)) !== mark.deviceSequence) return;
+  const mounts = await mountsOf(await readMounts(), mark.deviceNumber);
+  // It may have been mounted elsewhere since; all of them are one file system.
+  const preferred = mounts.toSorted((a, b) => Number(b.mountPoint === mountPoint) - Number(a.mountPoint === mountPoint));
+  for (const mount of preferred) {
+    const held = await holdMount(mount);
+    if (!held) continue;
+    try {
+      if (await thaw(held)) logger.warn({ diskId, mountPoint: mount.mountPoint }, 'thawed a file system left frozen');
+    } finally {
+      await held.release();
+    }
+    return;
+  }
+  if (await isInUse(mark.device)) await thawUnmounted(mark, directory, logger);
+}
+
+/** A file system that was unmounted while it was frozen lives on, frozen; mounting its device shows it again. */
+async function thawUnmounted({ device, diskId, fsType }: Mark, directory: string, logger: Logger): Promise<void> {
+  const mountPoint = await mkdtemp(path.join(directory, 'thaw-'));
+  try {
+    await mountDevice(device, mountPoint, { type: fsType, options: fsType === 'xfs' ? ['nouuid'] : [] });
+    const mount = (await readMounts()).findLast((found) => found.mountPoint === mountPoint);
+    const held = mount ? await holdMount(mount) : null;
+    if (!held) throw new LaminaError('tool-failed', `${mountPoint} was mounted and is not there any more`);
+    try {
+      if (await thaw(held)) logger.warn({ diskId, device }, 'thawed a file system that was unmounted while frozen');
+    } finally {
+      await held.release();
+    }
+  } finally {
+    await unmountAll(mountPoint);
+    await rmdir(mountPoint);
+  }
+}
+
+async function isInUse(device: string): Promise<boolean> {
+  try {
+    await claimUnused(device, { flush: false });
+    return false;
+  } catch (error) {
+    if (isLaminaError(error, 'disk-in-use')) return true;
+    throw error;
+  }
+}
+
+function marksDirectory(runDir: string): string {
+  return path.join(runDir, 'frozen');
+}
+
+function markName(diskId: string, mountPoint: string): string {
+  return `${createHash('sha256').update(`${diskId}\0${mountPoint}`).digest('hex').slice(0, 32)}.json`;
 }

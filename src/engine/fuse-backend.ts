@@ -13,6 +13,7 @@ import {
   refreshLoopCapacity,
   refuseClosing,
   removeLoopDevice,
+  setDiscard,
 } from '../host/loop.ts';
 import { fuseExportArgs } from '../qemu/storage-daemon.ts';
 import type { EngineBackend } from './engine-backend.ts';
@@ -61,7 +62,9 @@ export class FuseBackend implements EngineBackend {
     return createLoopDevice(paths.exportFile, { directIo: this.#directIo });
   }
 
-  async recordDevice(paths: DaemonPaths, device: string): Promise<void> {
+  /** Discards go as far as the daemon, which lets them through or not. */
+  async finishDevice(paths: DaemonPaths, device: string): Promise<void> {
+    await setDiscard(device, true);
     const sequence = await blockDeviceSequence(device);
     if (sequence === null) return;
     const record: z.infer<typeof deviceRecord> = { device, sequence };

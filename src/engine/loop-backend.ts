@@ -3,12 +3,12 @@ import { ifErrno } from '../lib/errors.ts';
 import { blockDeviceSizeBytes, claimUnused } from '../host/block-device.ts';
 import {
   createLoopDevice,
-  disableDiscard,
   fileIdentity,
   findLoopDevice,
   refreshLoopCapacity,
   refuseClosing,
   removeLoopDevice,
+  setDiscard,
 } from '../host/loop.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { EngineStep } from './steps.ts';
@@ -34,8 +34,8 @@ export class LoopBackend {
     const device = (await this.find(file)) ?? (await createLoopDevice(file, { directIo: this.#directIo }));
     await refuseClosing(device);
     this.#checkpoint('attach-loop/device-made');
-    if (!options.discard) await disableDiscard(device);
-    this.#checkpoint('attach-loop/discard-disabled');
+    await setDiscard(device, options.discard);
+    this.#checkpoint('attach-loop/discard-set');
     await this.#grow(device, (await stat(file)).size);
     return device;
   }

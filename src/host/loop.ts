@@ -92,9 +92,15 @@ export async function hasDirectIo(device: string): Promise<boolean> {
   return (await readAttribute(device, 'loop/dio')) === '1';
 }
 
-/** Makes the kernel refuse discards, so that no mkfs or fstrim can punch holes into a preallocated file. */
-export async function disableDiscard(device: string): Promise<void> {
-  await writeFile(path.join(sysfsOf(device), 'queue/discard_max_bytes'), '0');
+/**
+ * Lets discards reach the file, or makes the kernel refuse them, so that no mkfs or fstrim can punch holes into a
+ * preallocated file. To be said for every new device: the kernel keeps this with the number, not with the file.
+ */
+export async function setDiscard(device: string, allowed: boolean): Promise<void> {
+  const most = await readAttribute(device, 'queue/discard_max_hw_bytes');
+  const wanted = allowed ? most : '0';
+  if (wanted === null || (await readAttribute(device, 'queue/discard_max_bytes')) === wanted) return;
+  await writeFile(path.join(sysfsOf(device), 'queue/discard_max_bytes'), wanted);
 }
 
 /**
@@ -105,6 +111,8 @@ export async function removeLoopDevice(device: string): Promise<void> {
   await run('losetup', ['--detach', device], { timeoutMs });
   const isGone = async () => !(await hasBacking(device));
   if (!(await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 }))) throw stillOpen(device);
+  // For the next user of the number, who need not be us.
+  await setDiscard(device, true);
 }
 
 /** Whether a file is behind the device now. */

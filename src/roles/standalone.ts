@@ -39,7 +39,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     logger,
     onFrozen: metrics.observeFreeze,
   });
-  const node = new Staging({ disks: pool.attachments, nodeName, checkpoint, logger });
+  const node = new Staging({ disks: pool.attachments, nodeName, runDir: pool.runDir, checkpoint, logger });
   const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
   const csi = await startCsiServer({
     endpoint: options.socket,

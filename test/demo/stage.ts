@@ -35,6 +35,11 @@ export class Stage {
     this.workspace = workspace;
   }
 
+  /** What the driver wrote to standard error since it was started last. */
+  get driverLog(): string {
+    return this.#standalone?.stderr() ?? '';
+  }
+
   get csi(): CsiClient {
     if (!this.#standalone) throw new Error('the driver is not started');
     return this.#standalone.client;

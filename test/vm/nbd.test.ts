@@ -1,0 +1,201 @@
+import { readdirSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdir, open } from 'node:fs/promises';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { selectDataPath } from '../../src/engine/self-test.ts';
+import { engineSteps } from '../../src/engine/steps.ts';
+import { blockDeviceSizeBytes } from '../../src/host/block-device.ts';
+import { hasKernelNbd } from '../../src/host/nbd.ts';
+import { KiB, MiB } from '../../src/lib/bytes.ts';
+import { listSteps } from '../../src/lib/checkpoint.ts';
+import type { ChainLayer } from '../../src/store/records.ts';
+import { allocatedBytes, EngineBench, kill, safeDataPath, sh } from '../engine-bench.ts';
+import { silentLogger } from '../fakes/silent-logger.ts';
+
+/** Disks attached by the kernel's network block devices. Run in the machine of test/vm/run, by test/integration/nbd.test.ts. */
+const dataPath = { ...safeDataPath, backend: 'nbd' } as const;
+const size = 64 * MiB;
+const diskId = 'disk';
+
+let bench: EngineBench;
+beforeEach(() => {
+  bench = new EngineBench();
+});
+afterEach(async () => {
+  await bench.close();
+  expect(connectedDevices()).toEqual([]);
+});
+
+const request = (chain: ChainLayer[], id = diskId) => ({ diskId: id, chain, viaEngine: false, discard: true });
+const attacherOf = (target: EngineBench) => target.attacher({ dataPath });
+
+function connectedDevices(): string[] {
+  return readdirSync('/sys/block').filter((name) => name.startsWith('nbd') && readdirSync(`/sys/block/${name}`).includes('pid'));
+}
+
+async function write(device: string, offset: number, text: string): Promise<void> {
+  await using handle = await open(device, 'r+');
+  await handle.write(text, offset);
+  await handle.sync();
+}
+
+async function read(file: string, offset: number, length: number): Promise<string> {
+  await using handle = await open(file, 'r');
+  return (await handle.read(Buffer.alloc(length), 0, length, offset)).buffer.toString();
+}
+
+it('is what the self-test chooses on a kernel that has it', async () => {
+  expect(await hasKernelNbd()).toBe(true);
+  const poolPath = path.join(bench.directory, 'pool');
+  await mkdir(path.join(poolPath, 'tmp'), { recursive: true });
+  const client = await bench.ensureSupervisor();
+  const chosen = await selectDataPath({ client, runDir: bench.runDir, poolPath, logger: silentLogger });
+  expect(chosen.backend).toBe('nbd');
+});
+
+it('gives a device of the size, is found by a plugin started anew, and takes it away', async () => {
+  const disk = request([bench.image('qcow2', size)]);
+  const device = await (await attacherOf(bench)).attach(disk);
+  expect(device.path).toMatch(/^\/dev\/nbd[0-9]+$/);
+  expect(await blockDeviceSizeBytes(device.path)).toBe(size);
+  const successor = await attacherOf(bench);
+  expect(await successor.find(disk)).toEqual({ by: 'nbd', device, state: 'healthy' });
+  expect(await successor.attach(disk)).toEqual(device);
+  await successor.detach(disk);
+  expect(await successor.find(disk)).toBeNull();
+  await successor.detach(disk);
+});
+
+it('keeps two disks apart', async () => {
+  const attacher = await attacherOf(bench);
+  const disks = ['one', 'two'].map((id) => request([bench.image('qcow2', size)], id));
+  const devices = await Promise.all(disks.map((disk) => attacher.attach(disk)));
+  expect(new Set(devices.map((device) => device.path)).size).toBe(2);
+  for (const [index, device] of devices.entries()) await write(device.path, 0, `disk ${index}`);
+  for (const disk of disks) await attacher.detach(disk);
+  for (const [index, disk] of disks.entries()) {
+    expect(await read((await attacher.attach(disk)).path, 0, 6)).toBe(`disk ${index}`);
+    await attacher.detach(disk);
+  }
+});
+
+it('has before and after of a live snapshot in the right layers, also of what was only in the page cache', async () => {
+  const attacher = await attacherOf(bench);
+  const base = bench.image('qcow2', size);
+  const device = await attacher.attach(request([base]));
+  sh('mkfs.ext4', '-q', device.path);
+  const mount = bench.mount(device.path);
+  writeFileSync(path.join(mount, 'before'), 'b'.repeat(MiB));
+  const overlay = bench.image('qcow2', size, { backing: base });
+  await attacher.prepareHead(diskId, overlay, true);
+  sh('fsfreeze', '--freeze', mount);
+  await attacher.switchHead(diskId, overlay.id);
+  sh('fsfreeze', '--unfreeze', mount);
+  expect(await attacher.activeHead(diskId)).toBe(overlay.id);
+  writeFileSync(path.join(mount, 'after'), 'a'.repeat(MiB));
+  bench.unmount(mount);
+  await attacher.detach(request([overlay, base]));
+  expect(await filesIn(base)).toEqual(['before']);
+  expect(await filesIn(overlay, base)).toEqual(['after', 'before']);
+});
+
+/** What is on the file system of a chain, attached for the purpose. */
+async function filesIn(...chain: ChainLayer[]): Promise<string[]> {
+  const attacher = await attacherOf(bench);
+  const device = await attacher.attach(request(chain, 'looked-at'));
+  const mount = bench.mount(device.path);
+  const files = readdirSync(mount).filter((name) => name !== 'lost+found');
+  const contents = files.map((name) => sh('head', '-c1', path.join(mount, name)));
+  bench.unmount(mount);
+  await attacher.detach(request(chain, 'looked-at'));
+  expect(contents).toEqual(files.map((name) => name.charAt(0)));
+  return files.toSorted();
+}
+
+it.each(['ext4', 'xfs'])('grows in use, %s', async (filesystem) => {
+  const attacher = await attacherOf(bench);
+  const disk = request([bench.image('qcow2', 320 * MiB)]);
+  const device = await attacher.attach(disk);
+  sh(`mkfs.${filesystem}`, '-q', device.path);
+  const mount = bench.mount(device.path);
+  await attacher.resize(disk, 512 * MiB);
+  await attacher.resize(disk, 512 * MiB);
+  expect(await blockDeviceSizeBytes(device.path)).toBe(512 * MiB);
+  if (filesystem === 'ext4') sh('resize2fs', device.path);
+  else sh('xfs_growfs', mount);
+  const { blocks, bsize } = statfsSync(mount);
+  expect(blocks * bsize).toBeGreaterThan(400 * MiB);
+  bench.unmount(mount);
+  await attacher.detach(disk);
+  expect(await blockDeviceSizeBytes((await attacher.attach(disk)).path)).toBe(512 * MiB);
+  await attacher.detach(disk);
+});
+
+it('gives discarded space back', async () => {
+  const attacher = await attacherOf(bench);
+  const layer = bench.image('qcow2', size);
+  const device = await attacher.attach(request([layer]));
+  await write(device.path, 0, 'x'.repeat(16 * MiB));
+  expect(allocatedBytes(layer.path)).toBeGreaterThan(16 * MiB);
+  sh('blkdiscard', '--force', device.path);
+  await attacher.detach(request([layer]));
+  expect(allocatedBytes(layer.path)).toBeLessThan(MiB);
+});
+
+it('refuses to detach what is mounted, and leaves it in service', async () => {
+  const attacher = await attacherOf(bench);
+  const disk = request([bench.image('qcow2', size)]);
+  const device = await attacher.attach(disk);
+  sh('mkfs.ext4', '-q', device.path);
+  const mount = bench.mount(device.path);
+  await expect(attacher.detach(disk)).rejects.toMatchObject({ code: 'disk-in-use' });
+  writeFileSync(path.join(mount, 'file'), 'still writable');
+  sh('sync', '--file-system', mount);
+  bench.unmount(mount);
+  await attacher.detach(disk);
+});
+
+it('of a daemon that was killed fails at once, and after detaching the disk has all that was fsynced', async () => {
+  const attacher = await attacherOf(bench);
+  const disk = request([bench.image('qcow2', size)]);
+  const device = await attacher.attach(disk);
+  await write(device.path, 4 * KiB, 'fsynced');
+  await kill(await bench.daemonPid(diskId), 'SIGKILL');
+  expect(await attacher.find(disk)).toMatchObject({ by: 'nbd', state: 'dead' });
+  await expect(write(device.path, MiB, 'lost')).rejects.toMatchObject({ code: 'EIO' });
+  await attacher.detach(disk);
+  expect(await read((await attacher.attach(disk)).path, 4 * KiB, 7)).toBe('fsynced');
+  await attacher.detach(disk);
+});
+
+it('goes on when the supervisor is killed', async () => {
+  const disk = request([bench.image('qcow2', size)]);
+  const device = await (await attacherOf(bench)).attach(disk);
+  await kill(bench.supervisorPid(), 'SIGKILL');
+  await write(device.path, 0, 'kept');
+  const attacher = await attacherOf(bench);
+  expect(await attacher.find(disk)).toEqual({ by: 'nbd', device, state: 'healthy' });
+  await attacher.detach(disk);
+});
+
+describe('broken off at any step', () => {
+  const steps = listSteps(engineSteps).filter((step) => step.includes('-engine/'));
+
+  it.each(steps)('%s: the next attempts find, finish and clear it', async (cutAt) => {
+    const disk = request([bench.image('qcow2', size)]);
+    const checkpoint = (step: string): void => {
+      if (step === cutAt) throw new Error(`cut at ${cutAt}`);
+    };
+    const cut = await bench.attacher({ dataPath, checkpoint });
+    const whole = await attacherOf(bench);
+    if (cutAt.startsWith('attach-')) await expect(cut.attach(disk)).rejects.toThrow('cut at');
+    const device = await whole.attach(disk);
+    if (cutAt.startsWith('resize-')) await expect(cut.resize(disk, 2 * size)).rejects.toThrow('cut at');
+    await whole.resize(disk, 2 * size);
+    expect(await blockDeviceSizeBytes(device.path)).toBe(2 * size);
+    expect(connectedDevices()).toHaveLength(1);
+    if (cutAt.startsWith('detach-')) await expect(cut.detach(disk)).rejects.toThrow('cut at');
+    await whole.detach(disk);
+    expect(await whole.find(disk)).toBeNull();
+  });
+});
