@@ -28,7 +28,7 @@ export interface DetachedPool {
   disks: Disks;
   compactor: Compactor;
   /** Gives the lock up, as the end of a process does. */
-  release(): Promise<void>;
+  release: () => Promise<void>;
 }
 
 export function temporaryDirectory(): string {

@@ -51,8 +51,8 @@ export class EngineAttachment {
     const device = (await backend.findDevice(paths)) ?? (await backend.makeDevice(paths));
     await backend.refuseClosing(device);
     checkpoint('attach-engine/device-made');
-    await backend.finishDevice(paths, device);
-    checkpoint('attach-engine/device-finished');
+    await backend.recordDevice(paths, device);
+    checkpoint('attach-engine/device-recorded');
     const [head] = request.chain;
     if (head) await backend.growDevice(paths, device, head.virtualSizeBytes);
     return device;

@@ -10,8 +10,8 @@ export interface EngineBackend {
   refuseClosing(device: string): Promise<void>;
   /** @throws LaminaError `engine-unavailable` where the export cannot be seen from here. */
   makeDevice(paths: DaemonPaths): Promise<string>;
-  /** Sets it up, and notes what `findDevice` needs and the kernel does not keep. Idempotent. */
-  finishDevice(paths: DaemonPaths, device: string): Promise<void>;
+  /** Notes what `findDevice` needs and the kernel does not keep. Idempotent. */
+  recordDevice(paths: DaemonPaths, device: string): Promise<void>;
   /** After the export grew to `sizeBytes`: makes the device as big. Idempotent. */
   growDevice(paths: DaemonPaths, device: string, sizeBytes: number): Promise<void>;
   /** @throws LaminaError `disk-in-use` */

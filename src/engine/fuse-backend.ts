@@ -13,7 +13,6 @@ import {
   refreshLoopCapacity,
   refuseClosing,
   removeLoopDevice,
-  setDiscard,
 } from '../host/loop.ts';
 import { fuseExportArgs } from '../qemu/storage-daemon.ts';
 import type { EngineBackend } from './engine-backend.ts';
@@ -62,9 +61,7 @@ export class FuseBackend implements EngineBackend {
     return createLoopDevice(paths.exportFile, { directIo: this.#directIo });
   }
 
-  /** Discards go as far as the daemon, which lets them through or not. */
-  async finishDevice(paths: DaemonPaths, device: string): Promise<void> {
-    await setDiscard(device, true);
+  async recordDevice(paths: DaemonPaths, device: string): Promise<void> {
     const sequence = await blockDeviceSequence(device);
     if (sequence === null) return;
     const record: z.infer<typeof deviceRecord> = { device, sequence };

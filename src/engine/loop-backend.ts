@@ -5,10 +5,10 @@ import {
   createLoopDevice,
   fileIdentity,
   findLoopDevice,
+  forbidDiscard,
   refreshLoopCapacity,
   refuseClosing,
   removeLoopDevice,
-  setDiscard,
 } from '../host/loop.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { EngineStep } from './steps.ts';
@@ -34,8 +34,8 @@ export class LoopBackend {
     const device = (await this.find(file)) ?? (await createLoopDevice(file, { directIo: this.#directIo }));
     await refuseClosing(device);
     this.#checkpoint('attach-loop/device-made');
-    await setDiscard(device, options.discard);
-    this.#checkpoint('attach-loop/discard-set');
+    if (!options.discard) await forbidDiscard(device);
+    this.#checkpoint('attach-loop/discard-forbidden');
     await this.#grow(device, (await stat(file)).size);
     return device;
   }

@@ -25,7 +25,7 @@ export class NbdBackend implements EngineBackend {
   async refuseClosing(): Promise<void> {}
 
   /** The kernel keeps the identifier. */
-  async finishDevice(): Promise<void> {}
+  async recordDevice(): Promise<void> {}
 
   async growDevice(paths: DaemonPaths, device: string, sizeBytes: number): Promise<void> {
     if ((await blockDeviceSizeBytes(device)) >= sizeBytes) return;

@@ -2,11 +2,12 @@ import { access, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { errnoOf, LaminaError } from '../lib/errors.ts';
-import { run } from '../lib/exec.ts';
+import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
+const discardLimit = 'queue/discard_max_bytes';
 /** For others' short looks at a device (blkid, udev) to end. */
 const releaseMs = 3000;
 
@@ -73,13 +74,19 @@ export async function findOrphanedLoopDevice(file: string): Promise<string | nul
   return null;
 }
 
-/** Puts a new loop device on a file. `directIo` is given up silently where the file does not allow it. @returns its path. */
+/**
+ * Puts a new loop device on a file, that lets discards through. `directIo` is given up silently where the file does not
+ * allow it. @returns its path.
+ */
 export async function createLoopDevice(file: string, options: { directIo: boolean }): Promise<string> {
   const directIo = `--direct-io=${options.directIo ? 'on' : 'off'}`;
-  const { stdout } = await run('losetup', ['--find', '--show', directIo, file], { timeoutMs });
-  const device = stdout.trim();
-  await access(device);
-  return device;
+  for (;;) {
+    const { stdout } = await run('losetup', ['--find', '--show', directIo, file], { timeoutMs });
+    const device = stdout.trim();
+    await access(device);
+    if (!(await forbidsDiscard(device))) return device;
+    await removeLoopDevice(device);
+  }
 }
 
 /** Makes the device as big as its file is now. */
@@ -92,15 +99,14 @@ export async function hasDirectIo(device: string): Promise<boolean> {
   return (await readAttribute(device, 'loop/dio')) === '1';
 }
 
-/**
- * Lets discards reach the file, or makes the kernel refuse them, so that no mkfs or fstrim can punch holes into a
- * preallocated file. To be said for every new device: the kernel keeps this with the number, not with the file.
- */
-export async function setDiscard(device: string, allowed: boolean): Promise<void> {
+/** Makes the kernel refuse discards, so that no mkfs or fstrim can punch holes into a preallocated file. */
+export async function forbidDiscard(device: string): Promise<void> {
+  if (!(await forbidsDiscard(device))) await writeFile(path.join(sysfsOf(device), discardLimit), '0');
+}
+
+async function forbidsDiscard(device: string): Promise<boolean> {
   const most = await readAttribute(device, 'queue/discard_max_hw_bytes');
-  const wanted = allowed ? most : '0';
-  if (wanted === null || (await readAttribute(device, 'queue/discard_max_bytes')) === wanted) return;
-  await writeFile(path.join(sysfsOf(device), 'queue/discard_max_bytes'), wanted);
+  return most !== null && most !== '0' && (await readAttribute(device, discardLimit)) === '0';
 }
 
 /**
@@ -111,8 +117,21 @@ export async function removeLoopDevice(device: string): Promise<void> {
   await run('losetup', ['--detach', device], { timeoutMs });
   const isGone = async () => !(await hasBacking(device));
   if (!(await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 }))) throw stillOpen(device);
-  // For the next user of the number, who need not be us.
-  await setDiscard(device, true);
+  if (await forbidsDiscard(device)) await retireLoopNumber(device);
+}
+
+/**
+ * Makes the kernel forget a free device. It keeps the limit of discards with the number, for whoever is given that next,
+ * and lets nobody lift it again (since Linux 6.9). losetup has no option for this before 2.41.
+ */
+async function retireLoopNumber(device: string): Promise<void> {
+  const script = 'open my $c, "+<", "/dev/loop-control" or die "$!\\n"; ioctl $c, 0x4C81, 0 + $ARGV[0] or die "$!\\n"';
+  try {
+    await run('perl', ['-e', script, path.basename(device).replace(/^loop/, '')], { timeoutMs });
+  } catch (error) {
+    // Somebody was given it meanwhile, or removed it too.
+    if (!/resource busy|No such device/.test(toolFailure(error)?.stderr ?? '')) throw error;
+  }
 }
 
 /** Whether a file is behind the device now. */

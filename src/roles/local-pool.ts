@@ -41,7 +41,7 @@ export interface LocalPool {
   compactor: Compactor;
   runDir: string;
   /** Gives the pool's lock up. Attached disks stay attached. */
-  release(): Promise<void>;
+  release: () => Promise<void>;
 }
 
 /** @throws LaminaError as lockPool, loadPool, ensureSupervisor and selectDataPath do */

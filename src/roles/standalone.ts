@@ -37,7 +37,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     policy: options,
     checkpoint,
     logger,
-    onFrozen: metrics.observeFreeze,
+    onFrozen: (durationMs) => metrics.observeFreeze(durationMs),
   });
   const node = new Staging({ disks: pool.attachments, nodeName, runDir: pool.runDir, checkpoint, logger });
   const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
@@ -47,7 +47,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     controller: { disks, nodeName, poolName: defaultPoolName },
     node: { node },
     logger,
-    onCall: metrics.observeCall,
+    onCall: (call) => metrics.observeCall(call),
   });
   const listen = options.metricsSocket;
   const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });

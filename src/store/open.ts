@@ -21,7 +21,7 @@ import type { StoreStep } from './steps.ts';
 export interface LockedPool {
   layout: PoolLayout;
   record: PoolRecord;
-  release(): Promise<void>;
+  release: () => Promise<void>;
 }
 
 /**
