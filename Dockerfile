@@ -7,10 +7,9 @@ COPY . .
 RUN node scripts/build.ts
 
 FROM node:24-trixie-slim
-# nbd-client is not needed where the kernel is asked directly, but helps to look at a node.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      btrfs-progs e2fsprogs kmod mount nbd-client qemu-utils util-linux xfsprogs \
+      btrfs-progs e2fsprogs kmod mount perl-base qemu-utils util-linux xfsprogs \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*.log /var/log/apt \
       /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx
 COPY --from=build /lamina/dist /opt/lamina/dist

@@ -39,5 +39,6 @@ for (const chunk of readdirSync('dist/chunks')) {
 }
 
 for (const [file, { bytes, entryPoint }] of Object.entries(result.metafile.outputs)) {
-  if (file.endsWith('.js')) console.log(`${file}: ${Math.ceil(bytes / 1024)} KiB${entryPoint ? ` (${entryPoint})` : ''}`);
+  if (file.endsWith('.js'))
+    console.log(`${file}: ${Math.ceil(bytes / 1024)} KiB${entryPoint ? ` (${entryPoint})` : ''}`);
 }

@@ -6,7 +6,6 @@ import { expect } from 'vitest';
 import { Staging } from '../src/engine/staging.ts';
 import type { PublishRequest, StagingAccess } from '../src/engine/staging-port.ts';
 import { readMounts } from '../src/host/mountinfo.ts';
-import { listLoopDevices } from '../src/host/loop.ts';
 import { LoopDisks } from './fakes/loop-disks.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
@@ -19,7 +18,6 @@ export const block: StagingAccess = { kind: 'block' };
 export class StagingScene {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'lamina-staging-'));
   readonly disks = new LoopDisks(this.directory);
-  readonly #loopsBefore: Promise<Set<string>> = listLoops();
   staging = this.restarted();
 
   constructor() {
@@ -69,14 +67,18 @@ export class StagingScene {
 
   async mountsBelow(): Promise<string[]> {
     const mounts = await readMounts();
-    return mounts.filter(({ mountPoint }) => mountPoint.startsWith(`${this.directory}/`)).map((mount) => mount.mountPoint);
+    return mounts
+      .filter(({ mountPoint }) => mountPoint.startsWith(`${this.directory}/`))
+      .map((mount) => mount.mountPoint);
   }
 
   /** Fails where a mount or a loop device of this scene is left; takes everything away in any case. */
   async close(): Promise<void> {
     const mounts = await this.mountsBelow();
-    const loops = await this.#ownLoops();
-    for (const mount of mounts.toReversed()) execFileSync('umount', ['--lazy', '--', mount]);
+    const loops = this.#ownLoops();
+    for (let left = mounts; left.length > 0; left = await this.mountsBelow()) {
+      execFileSync('umount', ['--lazy', '--', left.at(-1) ?? '']);
+    }
     for (const loop of loops) execFileSync('losetup', ['--detach', loop]);
     rmSync(this.directory, { recursive: true, force: true });
     expect(mounts, 'mounts left behind').toEqual([]);
@@ -84,19 +86,13 @@ export class StagingScene {
   }
 
   /** Loop devices on files of this scene, and those on such devices, uppermost first. */
-  async #ownLoops(): Promise<string[]> {
-    const before = await this.#loopsBefore;
-    const own = [...(await listLoops())].filter((loop) => !before.has(loop));
-    const backing = new Map(own.map((loop) => [loop, backingOf(loop)]));
-    const base = own.filter((loop) => backing.get(loop)?.startsWith(`${this.directory}/`));
-    return [...own.filter((loop) => base.includes(backing.get(loop) ?? '')), ...base];
+  #ownLoops(): string[] {
+    const json = execFileSync('losetup', ['--list', '--json', '--output', 'NAME,BACK-FILE'], { encoding: 'utf8' });
+    if (json.trim() === '') return [];
+    const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string }[] };
+    const on = (belongs: (file: string) => boolean) =>
+      loopdevices.filter((loop) => belongs(loop['back-file'])).map(({ name }) => name);
+    const own = on((file) => file.startsWith(`${this.directory}/`));
+    return [...on((file) => own.includes(file)), ...own];
   }
-}
-
-function backingOf(loop: string): string {
-  return execFileSync('losetup', ['--list', '--noheadings', '--output', 'BACK-FILE', loop], { encoding: 'utf8' }).trim();
-}
-
-async function listLoops(): Promise<Set<string>> {
-  return new Set((await listLoopDevices()).map((device) => device.path));
 }

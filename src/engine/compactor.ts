@@ -9,6 +9,7 @@ export class Compactor {
   readonly #logger: Logger;
   #wanted = false;
   #running: Promise<void> | null = null;
+  readonly #stop = new AbortController();
 
   constructor(pool: Pool, logger: Logger) {
     this.#pool = pool;
@@ -28,12 +29,19 @@ export class Compactor {
     while (this.#running) await this.#running;
   }
 
+  /** Gives up what is being merged, which leaves all as it was. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.settled();
+  }
+
   async #work(): Promise<void> {
-    while (this.#wanted) {
+    while (this.#wanted && !this.#stop.signal.aborted) {
       this.#wanted = false;
       try {
         await this.#pass();
       } catch (error) {
+        if (this.#stop.signal.aborted) return;
         // What is merged is only ever a copy, so nothing is lost; the next change of names tries again.
         this.#logger.warn({ error: messageOf(error) }, 'compaction stopped');
       }
@@ -43,7 +51,7 @@ export class Compactor {
   async #pass(): Promise<void> {
     for (let merge = await nextMerge(this.#pool); merge; merge = await nextMerge(this.#pool)) {
       const startedAt = Date.now();
-      const done = await mergeLayers(this.#pool, merge);
+      const done = await mergeLayers(this.#pool, merge, this.#stop.signal);
       if (!done) return;
       this.#logger.info({ ...merge, durationMs: Date.now() - startedAt }, 'merged two layers');
     }

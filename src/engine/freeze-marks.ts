@@ -152,7 +152,9 @@ async function thawMark(mark: Mark, directory: string, logger: Logger): Promise<
   if ((await blockDeviceSequence(mark.device)) !== mark.deviceSequence) return;
   const mounts = await mountsOf(await readMounts(), mark.deviceNumber);
   // It may have been mounted elsewhere since; all of them are one file system.
-  const preferred = mounts.toSorted((a, b) => Number(b.mountPoint === mountPoint) - Number(a.mountPoint === mountPoint));
+  const preferred = mounts.toSorted(
+    (a, b) => Number(b.mountPoint === mountPoint) - Number(a.mountPoint === mountPoint),
+  );
   for (const mount of preferred) {
     const held = await holdMount(mount);
     if (!held) continue;

@@ -46,7 +46,8 @@ export class FuseBackend implements EngineBackend {
     if (recorded !== null) return recorded;
     const device = await findFuseMount(paths.exportFile);
     if (device === null) return null;
-    return (await findLoopDevice({ inode: exportInode, device })) ?? findOrphanedLoopDevice(paths.exportFile);
+    const onExport = await findLoopDevice({ inode: exportInode, device });
+    return onExport?.path ?? findOrphanedLoopDevice(paths.exportFile);
   }
 
   refuseClosing(device: string): Promise<void> {

@@ -26,7 +26,7 @@ export class LoopBackend {
   /** The device's path, or null. */
   async find(file: string): Promise<string | null> {
     const identity = await fileIdentity(file).catch(ifErrno('ENOENT', null));
-    return identity && findLoopDevice(identity);
+    return identity && ((await findLoopDevice(identity))?.path ?? null);
   }
 
   /** Idempotent. @returns the device's path. @throws LaminaError `disk-in-use` */

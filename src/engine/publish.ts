@@ -41,7 +41,10 @@ async function requireAttached({ disks }: StagingContext, diskId: string): Promi
   const attachment = await disks.attachment(diskId);
   if (!attachment?.device) throw notStaged(diskId, 'it is not attached');
   if (attachment.state !== 'healthy') {
-    throw new LaminaError('engine-dead', `disk ${diskId} is attached and fails all I/O: unstage it, and stage it again`);
+    throw new LaminaError(
+      'engine-dead',
+      `disk ${diskId} is attached and fails all I/O: unstage it, and stage it again`,
+    );
   }
   return attachment.device;
 }

@@ -88,7 +88,7 @@ async function firstRight(
       await prove(attacher);
       return dataPath;
     } catch (error) {
-      if (!isLaminaError(error) && errnoOf(error) === undefined) throw error;
+      if (!speaksOfDataPath(error)) throw error;
       trial.logger.warn({ ...dataPath, reason: messageOf(error) }, 'data path refused');
       refusals.push(`${describe(dataPath)}: ${messageOf(error)}`);
       await attacher.detach({ diskId: selfTestDiskId, chain: [] });
@@ -108,6 +108,12 @@ async function clearScratch({ client, runDir }: SelectDataPathOptions, directory
   const raw = { id: layerIdSchema.parse('raw'), format: 'raw' as const, path: rawFile, virtualSizeBytes: scratchBytes };
   await attacher.detach({ diskId: selfTestDiskId, chain: [raw] });
   await rm(directory, { recursive: true, force: true });
+}
+
+/** Whether a failure is the candidate's: bytes, devices and daemons, not a full pool or a supervisor that is gone. */
+function speaksOfDataPath(error: unknown): boolean {
+  const codes = ['data-path-unsafe', 'tool-failed', 'timeout', 'qmp-failed', 'engine-dead', 'engine-unresponsive'] as const;
+  return isLaminaError(error, ...codes) || errnoOf(error) === 'EIO';
 }
 
 /** Whether files in `directory` can be opened with O_DIRECT. */

@@ -1,7 +1,13 @@
-import { type FilesystemType, growFilesystem, mountDefaults } from '../host/filesystem.ts';
+import {
+  canGrowMounted,
+  type FilesystemType,
+  growMounted,
+  growUnmountedExt4,
+  mountDefaults,
+} from '../host/filesystem.ts';
 import { mountDevice, unmountAll, unmountTop } from '../host/mount.ts';
 import { type Mount, mountsAt, mountsOf, readMounts } from '../host/mountinfo.ts';
-import { LaminaError } from '../lib/errors.ts';
+import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import { toolFailure } from '../lib/exec.ts';
 import type { BlockDevice } from './attachment.ts';
 import { findUse, numberOf, otherPlaces } from './device-use.ts';
@@ -36,7 +42,7 @@ export async function stage(context: StagingContext, request: StageRequest): Pro
   if (nodes.length > 0) throw stagedOtherwise(diskId, nodes[0]?.mount.mountPoint, 'as a block device');
   const type = await ensureMounted(context, { diskId, device, stagingPath }, { ...access, fsType: wanted });
   context.checkpoint('stage/mounted');
-  if (await isWritable(device, stagingPath)) await growFilesystem(type, device.path, stagingPath);
+  if (await isWritable(device, stagingPath)) await growIfPossible(type, device, stagingPath);
   context.checkpoint('stage/grown');
 }
 
@@ -56,16 +62,25 @@ async function ensureMounted(
   if (top) return requireSameMount({ diskId, device, stagingPath }, top, access);
   const type = await ensureFilesystem(context, { diskId, device }, access.fsType);
   await ensureEmptyDirectory(stagingPath);
+  if (!(await canGrowMounted(type)) && !access.mountFlags.includes('ro')) await growUnmountedExt4(device.path);
   const options = [...mountDefaults(type, { discard: !context.disks.isThick(diskId) }), ...access.mountFlags];
-  await mountDevice(device.path, stagingPath, { type, options }).catch((error: unknown) => {
-    throw type === 'btrfs' && toolFailure(error)?.stderr.includes('File exists') ? twins(diskId, error) : error;
+  await mountExactly({ diskId, device, stagingPath }, { type, options });
+  return type;
+}
+
+/** Several btrfs with one id are one file system to the kernel unless it knows better: the device seen must be the one meant. */
+async function mountExactly(
+  { diskId, device, stagingPath }: Staged,
+  filesystem: { type: FilesystemType; options: string[] },
+): Promise<void> {
+  await mountDevice(device.path, stagingPath, filesystem).catch((error: unknown) => {
+    const isTwin = filesystem.type === 'btrfs' && toolFailure(error)?.stderr.includes('File exists');
+    throw isTwin ? twins(diskId, error) : error;
   });
   const [mounted] = await mountsOf(mountsAt(await readMounts(), stagingPath), numberOf(device));
-  if (!mounted) {
-    await unmountTop(stagingPath);
-    throw twins(diskId);
-  }
-  return type;
+  if (mounted) return;
+  await unmountTop(stagingPath);
+  throw twins(diskId);
 }
 
 async function requireSameMount(
@@ -95,6 +110,15 @@ async function clearIfDead({ disks }: StagingContext, diskId: string, stagingPat
     if (ours) await unmountAll(stagingPath);
   }
   await disks.detach(diskId);
+}
+
+/** What cannot be grown now is still of use as it is; who asks to expand it is told. */
+async function growIfPossible(type: FilesystemType, device: BlockDevice, stagingPath: string): Promise<void> {
+  try {
+    await growMounted(type, device.path, stagingPath);
+  } catch (error) {
+    if (!isLaminaError(error, 'size-out-of-range', 'disk-in-use')) throw error;
+  }
 }
 
 async function isWritable(device: BlockDevice, stagingPath: string): Promise<boolean> {

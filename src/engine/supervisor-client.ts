@@ -1,26 +1,20 @@
-import { request as httpRequest } from 'node:http';
 import type * as z from 'zod/mini';
 import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { daemonIdOf, runDirectory } from './run-directory.ts';
 import { spawnSupervisor } from './spawn-supervisor.ts';
+import { exchange } from './supervisor-exchange.ts';
 import {
+  type Command,
   type DaemonReport,
   daemonListSchema,
   daemonReportSchema,
-  errorReplySchema,
-  maxReplyBytes,
   type StartRequest,
 } from './supervisor-protocol.ts';
 
 const listTimeoutMs = 15_000;
 /** Longer than the supervisor's own deadlines. */
 const changeTimeoutMs = 60_000;
-
-interface HttpReply {
-  status: number;
-  body: string;
-}
 
 /** Talks to the supervisor. Every request is idempotent, so one that met a dying supervisor is sent again. */
 export class SupervisorClient {
@@ -34,7 +28,7 @@ export class SupervisorClient {
   }
 
   async listDaemons(): Promise<DaemonReport[]> {
-    return parse(daemonListSchema, await this.#send('GET', '/daemons', undefined, listTimeoutMs)).daemons;
+    return parse(daemonListSchema, await this.#send({ do: 'list' }, listTimeoutMs));
   }
 
   /** The daemon of a disk, or null. */
@@ -45,25 +39,24 @@ export class SupervisorClient {
 
   /** Idempotent. @throws LaminaError `engine-dead`, `tool-failed`, `engine-unavailable` */
   async startDaemon(request: StartRequest): Promise<DaemonReport> {
-    const path = `/daemons/${daemonIdOf(request.diskId)}`;
-    return parse(daemonReportSchema, await this.#send('PUT', path, JSON.stringify(request), changeTimeoutMs));
+    const command = { do: 'start', id: daemonIdOf(request.diskId), request } as const;
+    return parse(daemonReportSchema, await this.#send(command, changeTimeoutMs));
   }
 
   /** Ends a disk's daemon and removes what is left of it. Idempotent. */
   async stopDaemon(diskId: string): Promise<void> {
-    await this.#send('DELETE', `/daemons/${daemonIdOf(diskId)}`, undefined, changeTimeoutMs);
+    await this.#send({ do: 'stop', id: daemonIdOf(diskId) }, changeTimeoutMs);
   }
 
-  async #send(method: string, path: string, body: string | undefined, timeoutMs: number): Promise<string> {
-    const attempt = () => exchange({ socketPath: this.#socketPath, method, path, timeout: timeoutMs }, body);
+  async #send(command: Command, timeoutMs: number): Promise<unknown> {
     try {
-      return accepted(await attempt());
+      return await exchange(this.#socketPath, command, timeoutMs);
     } catch (error) {
       if (!isGone(error)) throw this.#unavailable(error);
       if (this.#revive) await this.#revive();
     }
     try {
-      return accepted(await attempt());
+      return await exchange(this.#socketPath, command, timeoutMs);
     } catch (error) {
       throw this.#unavailable(error);
     }
@@ -118,40 +111,9 @@ function isGone(error: unknown): boolean {
   return ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'].includes(errnoOf(error) ?? '');
 }
 
-function exchange(
-  options: { socketPath: string; method: string; path: string; timeout: number },
-  body: string | undefined,
-): Promise<HttpReply> {
-  return new Promise((resolve, reject) => {
-    const request = httpRequest({ ...options, agent: false }, (response) => {
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      response.on('data', (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > maxReplyBytes) request.destroy(new Error(`a reply of more than ${maxReplyBytes} bytes`));
-        chunks.push(chunk);
-      });
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
-      response.on('error', reject);
-    });
-    request.on('timeout', () => request.destroy(new Error(`no answer within ${options.timeout} ms`)));
-    request.on('error', reject);
-    request.end(body);
-  });
-}
-
-function accepted(reply: HttpReply): string {
-  if (reply.status === 200 || reply.status === 204) return reply.body;
-  const { code, message } = parse(errorReplySchema, reply.body);
-  throw new LaminaError(code, message);
-}
-
-function parse<T extends z.ZodMiniType>(schema: T, body: string): z.infer<T> {
-  try {
-    return schema.parse(JSON.parse(body));
-  } catch (error) {
-    throw new LaminaError('engine-unavailable', `the supervisor's answer is not understood: ${body.slice(0, 200)}`, {
-      cause: error,
-    });
-  }
+function parse<T extends z.ZodMiniType>(schema: T, result: unknown): z.infer<T> {
+  const parsed = schema.safeParse(result);
+  if (parsed.success) return parsed.data;
+  const found = JSON.stringify(result).slice(0, 200);
+  throw new LaminaError('engine-unavailable', `the supervisor's answer is not understood: ${found}`);
 }

@@ -2,8 +2,8 @@ import * as z from 'zod/mini';
 import { type ErrorCode, errorKinds } from '../lib/errors.ts';
 
 /**
- * The supervisor's whole interface, HTTP with JSON over a unix socket:
- * `GET /daemons`, `PUT /daemons/<id>`, `DELETE /daemons/<id>`. It outlives upgrades of everything else, so it is kept this small.
+ * The supervisor's whole interface: over a unix socket one line of JSON, and one back, per connection. It outlives
+ * upgrades of everything else, so it is kept this small; and node:http alone would take 14 MB.
  */
 export const startRequestSchema = z.strictObject({
   diskId: z.string().check(z.minLength(1), z.maxLength(256)),
@@ -26,10 +26,25 @@ export const daemonReportSchema = z.object({
 });
 export type DaemonReport = z.infer<typeof daemonReportSchema>;
 
-export const daemonListSchema = z.object({ daemons: z.array(daemonReportSchema) });
+const idSchema = z.string().check(z.regex(/^[0-9a-f]{16}$/));
+
+export const commandSchema = z.discriminatedUnion('do', [
+  /** Answered with the reports of all daemons. */
+  z.strictObject({ do: z.literal('list') }),
+  /** Idempotent; answered with the daemon's report once its export is there. */
+  z.strictObject({ do: z.literal('start'), id: idSchema, request: startRequestSchema }),
+  /** Idempotent; answered with null once nothing is left of the daemon. */
+  z.strictObject({ do: z.literal('stop'), id: idSchema }),
+]);
+export type Command = z.infer<typeof commandSchema>;
+
+export const daemonListSchema = z.array(daemonReportSchema);
 
 const errorCodes = Object.keys(errorKinds) as [ErrorCode, ...ErrorCode[]];
-export const errorReplySchema = z.object({ code: z.catch(z.enum(errorCodes), 'engine-unavailable'), message: z.string() });
+const errorSchema = z.object({ code: z.catch(z.enum(errorCodes), 'engine-unavailable'), message: z.string() });
+
+export const replySchema = z.union([z.strictObject({ error: errorSchema }), z.strictObject({ result: z.unknown() })]);
+export type Reply = z.infer<typeof replySchema>;
 
 export const maxRequestBytes = 1024 * 1024;
 /** Room for the reports of some ten thousand daemons. */

@@ -1,66 +1,75 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server, type Socket } from 'node:net';
+import * as z from 'zod/mini';
 import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import { LineSplitter } from '../lib/line-splitter.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { DaemonTable } from './daemon-table.ts';
-import { daemonIdPattern } from './run-directory.ts';
-import { maxRequestBytes, startRequestSchema } from './supervisor-protocol.ts';
+import { type Command, commandSchema, maxRequestBytes, type Reply } from './supervisor-protocol.ts';
+
+const requestTimeoutMs = 10_000;
 
 /** Serves the supervisor's protocol; the caller makes it listen. */
 export function createSupervisorServer(table: DaemonTable, logger: Logger): Server {
-  const server = createServer((request, response) => {
-    answer(table, request).then(
-      (body) => reply(response, body === undefined ? 204 : 200, body),
-      (error: unknown) => {
-        if (!isLaminaError(error)) logger.error({ error, url: request.url }, 'request to the supervisor failed');
+  return createServer((socket) => {
+    // Whoever hangs up early is not waiting for the answer.
+    socket.on('error', (error) => logger.debug({ error: error.message }, 'a client of the supervisor is gone'));
+    readLine(socket)
+      .then(async (line) => ({ result: await execute(table, parseCommand(line)) }))
+      .catch((error: unknown) => {
+        if (!isLaminaError(error)) logger.error({ error: messageOf(error) }, 'request to the supervisor failed');
         const code = isLaminaError(error) ? error.code : 'engine-unavailable';
-        reply(response, statusOf(error), { code, message: messageOf(error) });
-      },
-    );
+        return { error: { code, message: messageOf(error) } };
+      })
+      .then((reply: Reply) => socket.end(`${JSON.stringify(reply)}\n`));
   });
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 10_000;
-  return server;
 }
 
-/** @returns the body of the answer; undefined for an empty one. */
-async function answer(table: DaemonTable, request: IncomingMessage): Promise<object | undefined> {
-  const [, collection, id, ...rest] = (request.url ?? '').split('/');
-  if (collection !== 'daemons' || rest.length > 0) throw noSuchRequest(request);
-  if (request.method === 'GET' && id === undefined) return { daemons: await table.list() };
-  if (id === undefined || !daemonIdPattern.test(id)) throw noSuchRequest(request);
-  if (request.method === 'DELETE') {
-    await table.stop(id);
+async function execute(table: DaemonTable, command: Command): Promise<unknown> {
+  switch (command.do) {
+    case 'list':
+      return table.list();
+    case 'start':
+      return table.start(command.id, command.request);
+    case 'stop':
+      await table.stop(command.id);
+      return null;
+  }
+}
+
+function parseCommand(line: string): Command {
+  const parsed = commandSchema.safeParse(parseJson(line));
+  if (parsed.success) return parsed.data;
+  const problem = z.prettifyError(parsed.error).replaceAll('\n', ' ');
+  throw new LaminaError('invalid-parameter', `not a command of the supervisor: ${problem}`);
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
     return undefined;
   }
-  if (request.method !== 'PUT') throw noSuchRequest(request);
-  const parsed = startRequestSchema.safeParse(JSON.parse(await readBody(request)));
-  if (!parsed.success) throw new LaminaError('invalid-parameter', `not a request to start a daemon: ${parsed.error.message}`);
-  return table.start(id, parsed.data);
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxRequestBytes) throw new LaminaError('invalid-parameter', `a request of more than ${maxRequestBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
+/** The first line that comes. */
+function readLine(socket: Socket): Promise<string> {
+  const lines = new LineSplitter(maxRequestBytes);
+  return new Promise((resolve, reject) => {
+    socket.setTimeout(requestTimeoutMs, () => reject(invalid(`no command within ${requestTimeoutMs} ms`)));
+    socket.on('end', () => reject(invalid('no whole command')));
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        const [line] = lines.push(chunk);
+        if (line === undefined) return;
+        socket.setTimeout(0);
+        resolve(line);
+      } catch (error) {
+        reject(error as Error);
+      }
+    });
+  });
 }
 
-function noSuchRequest(request: IncomingMessage): LaminaError {
-  return new LaminaError('unsupported', `the supervisor knows no ${request.method} ${request.url}`);
-}
-
-function statusOf(error: unknown): number {
-  if (error instanceof SyntaxError) return 400;
-  if (!isLaminaError(error)) return 500;
-  if (error.kind === 'invalid') return 400;
-  return error.kind === 'unsupported' ? 404 : 503;
-}
-
-function reply(response: ServerResponse, status: number, body: object | undefined): void {
-  response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(body === undefined ? '' : JSON.stringify(body));
+function invalid(message: string): LaminaError {
+  return new LaminaError('invalid-parameter', message);
 }

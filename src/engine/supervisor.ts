@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import type { Server } from 'node:http';
+import type { Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../lib/logger.ts';
 import { takeLock } from '../host/file-lock.ts';
@@ -65,7 +65,6 @@ async function close(server: Server): Promise<void> {
   if (!server.listening) return;
   const closed = once(server, 'close');
   server.close();
-  server.closeIdleConnections();
   await closed;
 }
 
@@ -78,9 +77,9 @@ class IdleWatch {
   constructor(table: DaemonTable, server: Server, idleExitSeconds: number | null) {
     this.#table = table;
     this.#limitMs = idleExitSeconds === null ? Number.POSITIVE_INFINITY : idleExitSeconds * 1000;
-    server.on('request', (_, response) => {
+    server.on('connection', (socket) => {
       this.#openRequests++;
-      response.on('close', () => {
+      socket.on('close', () => {
         this.#openRequests--;
         this.#busyAt = performance.now();
       });

@@ -1,6 +1,6 @@
 import { stat, statfs } from 'node:fs/promises';
 import { blockDeviceSizeBytes, deviceNumber } from '../host/block-device.ts';
-import { growFilesystem, type FilesystemType } from '../host/filesystem.ts';
+import { growMounted, type FilesystemType } from '../host/filesystem.ts';
 import { refreshLoopCapacity } from '../host/loop.ts';
 import { mountsAt } from '../host/mountinfo.ts';
 import { errnoOf, LaminaError } from '../lib/errors.ts';
@@ -50,19 +50,17 @@ export async function expand(context: StagingContext, request: PathRequest): Pro
   for (const readOnly of use.readOnlyDevices) await refreshLoopCapacity(readOnly);
   checkpoint('expand/device-grown');
   const writable = use.mounts.find(({ options, superOptions }) => ![...options, ...superOptions].includes('ro'));
-  if (writable) await growFilesystem(writable.fsType as FilesystemType, device.path, writable.mountPoint);
+  if (writable) await growMounted(writable.fsType as FilesystemType, device.path, writable.mountPoint);
   checkpoint('expand/filesystem-grown');
   return { sizeBytes: await blockDeviceSizeBytes(device.path) };
 }
 
-async function requireHealthy(
-  { disks }: Pick<StagingContext, 'disks'>,
-  request: PathRequest,
-): Promise<BlockDevice> {
+async function requireHealthy({ disks }: Pick<StagingContext, 'disks'>, request: PathRequest): Promise<BlockDevice> {
   disks.disk(request.diskId);
   const attachment = await disks.attachment(request.diskId);
   if (!attachment?.device) throw notThere(request);
-  if (attachment.state !== 'healthy') throw new LaminaError('engine-dead', unhealthyText(request.diskId, attachment.state));
+  if (attachment.state !== 'healthy')
+    throw new LaminaError('engine-dead', unhealthyText(request.diskId, attachment.state));
   return attachment.device;
 }
 
@@ -70,7 +68,8 @@ async function requireHealthy(
 async function isAt(use: DeviceUse, device: BlockDevice, given: string): Promise<boolean> {
   const place = await canonicalPath(given);
   if (place === null) return false;
-  if ([...use.mounts, ...use.nodes.map(({ mount }) => mount)].some(({ mountPoint }) => mountPoint === place)) return true;
+  if ([...use.mounts, ...use.nodes.map(({ mount }) => mount)].some(({ mountPoint }) => mountPoint === place))
+    return true;
   if (use.mounts.length > 0) return false;
   try {
     const found = await stat(place, { bigint: true });

@@ -1,4 +1,5 @@
-import { formatBytes, MiB } from '../lib/bytes.ts';
+import { readFile, statfs } from 'node:fs/promises';
+import { formatBytes, KiB, MiB } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { blockDeviceSizeBytes } from './block-device.ts';
@@ -60,14 +61,80 @@ export function mountDefaults(type: FilesystemType, options: { discard: boolean 
   return type === 'xfs' ? ['nouuid', discard] : [discard];
 }
 
-/** Makes a mounted file system as big as its device; one that is needs nothing. @param mountPoint a writable mount of it */
-export async function growFilesystem(type: FilesystemType, device: string, mountPoint: string): Promise<void> {
-  const [tool, ...args] = growCommands[type](device, mountPoint);
+/** Linux grows a mounted ext4 only for those who have this capability (24); some machines give it to nobody. */
+const sysResource = 1n << 24n;
+
+/** Whether this process may grow a file system of this type while it is mounted. */
+export async function canGrowMounted(type: FilesystemType): Promise<boolean> {
+  if (type !== 'ext4') return true;
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  return (BigInt(`0x${effective}`) & sysResource) !== 0n;
+}
+
+/**
+ * Makes a mounted file system as big as its device; one that is needs nothing.
+ *
+ * @param mountPoint a writable mount of it
+ * @throws LaminaError `size-out-of-range` where it cannot be made this big; `disk-in-use` where it must not be mounted
+ */
+export async function growMounted(type: FilesystemType, device: string, mountPoint: string): Promise<void> {
+  switch (type) {
+    case 'ext4':
+      await growExt4(device, mountPoint);
+      break;
+    case 'xfs':
+      await grow('xfs_growfs', '-d', mountPoint);
+      break;
+    case 'btrfs':
+      await growBtrfs(device, mountPoint);
+      break;
+  }
+}
+
+/** Makes an ext4 that is not mounted as big as its device; this takes a check of all of it. One that is needs nothing. */
+export async function growUnmountedExt4(device: string): Promise<void> {
+  if (!(await isExt4Smaller(device))) return;
+  const corrected = 1;
+  await run('e2fsck', ['-f', '-p', device], { timeoutMs: growTimeoutMs, okExitCodes: [corrected] });
+  await grow('resize2fs', device);
+}
+
+async function grow(tool: string, ...args: string[]): Promise<void> {
   await run(tool, args, { timeoutMs: growTimeoutMs });
 }
 
-const growCommands: Record<FilesystemType, (device: string, mountPoint: string) => [string, ...string[]]> = {
-  ext4: (device) => ['resize2fs', device],
-  xfs: (_, mountPoint) => ['xfs_growfs', '-d', mountPoint],
-  btrfs: (_, mountPoint) => ['btrfs', 'filesystem', 'resize', 'max', mountPoint],
-};
+async function growExt4(device: string, mountPoint: string): Promise<void> {
+  if (!(await isExt4Smaller(device))) return;
+  if (!(await canGrowMounted('ext4'))) {
+    throw new LaminaError(
+      'disk-in-use',
+      `the ext4 at ${mountPoint} is to grow, for which this process lacks CAP_SYS_RESOURCE while it is mounted: give it the capability, or unpublish and unstage the disk; it grows when it is staged again`,
+    );
+  }
+  await grow('resize2fs', device);
+}
+
+/** Whether another block would fit on the device. */
+async function isExt4Smaller(device: string): Promise<boolean> {
+  const { stdout } = await run('dumpe2fs', ['-h', device], { timeoutMs: growTimeoutMs });
+  const read = (field: string) => Number(new RegExp(`^${field}:\\s*([0-9]+)$`, 'm').exec(stdout)?.[1]);
+  const blockBytes = read('Block size');
+  return (await blockDeviceSizeBytes(device)) >= (read('Block count') + 1) * blockBytes;
+}
+
+const btrfsSectorBytes = 4 * KiB;
+/** The kernel answers EINVAL to anything smaller, also where nothing would change. */
+const leastBtrfsResizeBytes = 256 * MiB;
+
+async function growBtrfs(device: string, mountPoint: string): Promise<void> {
+  const deviceBytes = await blockDeviceSizeBytes(device);
+  const { blocks, bsize } = await statfs(mountPoint);
+  if (deviceBytes - blocks * bsize < btrfsSectorBytes) return;
+  if (deviceBytes < leastBtrfsResizeBytes) {
+    throw new LaminaError(
+      'size-out-of-range',
+      `btrfs can only be grown to ${formatBytes(leastBtrfsResizeBytes)} or more, ${device} has ${formatBytes(deviceBytes)}: ask for a bigger volume`,
+    );
+  }
+  await grow('btrfs', 'filesystem', 'resize', 'max', mountPoint);
+}

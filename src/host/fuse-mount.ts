@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import { LaminaError } from '../lib/errors.ts';
-import { run, toolFailure } from '../lib/exec.ts';
 
 const timeoutMs = 30_000;
 
@@ -32,6 +31,8 @@ export function fuseMountIn(mountinfo: string, mountpoint: string): string | nul
  */
 export async function unmountFuseIfMounted(mountpoint: string): Promise<void> {
   while ((await findFuseMount(mountpoint)) !== null) {
+    // Daemons unmount at their end; only for one that was killed does the supervisor load this.
+    const { run, toolFailure } = await import('../lib/exec.ts');
     try {
       await run('umount', ['--no-canonicalize', mountpoint], { timeoutMs });
     } catch (error) {

@@ -56,11 +56,11 @@ async function listAll(): Promise<ReturnType<typeof parseLoopDevices>> {
   return stdout.trim() === '' ? [] : parseLoopDevices(stdout);
 }
 
-/** Path of the loop device on a file, or null. */
-export async function findLoopDevice(backing: FileIdentity): Promise<string | null> {
+/** The loop device on a file, or null. */
+export async function findLoopDevice(backing: FileIdentity): Promise<LoopDevice | null> {
   const isOnFile = (device: LoopDevice) =>
     device.backing.inode === backing.inode && device.backing.device === backing.device;
-  return (await listLoopDevices()).find(isOnFile)?.path ?? null;
+  return (await listLoopDevices()).find(isOnFile) ?? null;
 }
 
 /**

@@ -35,7 +35,11 @@ export async function bindMount(source: string, target: string): Promise<void> {
  */
 export async function remountReadOnly(target: string): Promise<void> {
   await run('mount', ['--no-canonicalize', '--options', 'remount,bind,ro', '--', target], { timeoutMs });
-  if (!mountsAt(await readMounts(), target).at(-1)?.options.includes('ro')) {
+  if (
+    !mountsAt(await readMounts(), target)
+      .at(-1)
+      ?.options.includes('ro')
+  ) {
     throw new LaminaError('tool-failed', `${target}: the kernel did not make the mount read-only`);
   }
 }

@@ -51,6 +51,9 @@ sub request {
   }
 }
 
+# The number that the kernel gave its nbd driver's messages.
+sub nbd { unpack 'S', request(16, 3, text(2, 'nbd'))->{1} }
+
 sub receive {
   my ($socket, $bytes) = @_;
   my $data = '';
@@ -72,22 +75,21 @@ sub negotiate {
 }
 
 sub connect_device {
-  my ($nbd, $path, $export, $connections, $identifier) = @_;
+  my ($path, $export, $connections, $identifier) = @_;
   my ($first, $size, $flags) = negotiate($path, $export);
   my @sockets = ($first);
   while (@sockets < $connections && $flags & $CAN_MULTI_CONN) { push @sockets, (negotiate($path, $export))[0] }
   my $items = join '', map { nested($SOCK_ITEM, u32($SOCK_FD, fileno $_)) } @sockets;
-  my $reply = request($nbd, $CONNECT, u64($SIZE, $size) . u64($BLOCK_SIZE, 512) . u64($SERVER_FLAGS, $flags)
+  my $reply = request(nbd(), $CONNECT, u64($SIZE, $size) . u64($BLOCK_SIZE, 512) . u64($SERVER_FLAGS, $flags)
     . text($BACKEND, $identifier) . nested($SOCKETS, $items));
   print unpack('L', $reply->{$INDEX}), "\n";
 }
 
-my $nbd = unpack 'S', request(16, 3, text(2, 'nbd'))->{1};
-if ($action eq 'connect') { connect_device($nbd, @arguments) }
-elsif ($action eq 'disconnect') { request($nbd, $DISCONNECT, u32($INDEX, $arguments[0])) }
+if ($action eq 'connect') { connect_device(@arguments) }
+elsif ($action eq 'disconnect') { request(nbd(), $DISCONNECT, u32($INDEX, $arguments[0])) }
 elsif ($action eq 'resize') {
   my ($index, $bytes, $identifier) = @arguments;
-  request($nbd, $RECONFIGURE, u32($INDEX, $index) . u64($SIZE, $bytes) . text($BACKEND, $identifier));
+  request(nbd(), $RECONFIGURE, u32($INDEX, $index) . u64($SIZE, $bytes) . text($BACKEND, $identifier));
 }
 else { die "unknown action $action\n" }
 `;

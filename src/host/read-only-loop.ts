@@ -1,5 +1,7 @@
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { ifErrno } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { fileIdentity } from './loop.ts';
 
@@ -11,8 +13,9 @@ const listing = z.object({
     z.object({
       name: z.string(),
       ro: z.union([z.boolean(), z.enum(['0', '1']).transform((text) => text === '1')]),
-      'back-ino': z.coerce.number(),
-      'back-maj:min': z.string(),
+      // Null for a device that is just going away, or whose file is on a file system that is dead.
+      'back-ino': z.union([z.null(), z.coerce.number()]),
+      'back-maj:min': z.string().nullable(),
     }),
   ),
 });
@@ -22,6 +25,7 @@ const listing = z.object({
  * it from nobody but us, so these are ours; the kubelet's own loop devices on a volume can be written.
  */
 export async function listReadOnlyLoops(device: string): Promise<string[]> {
+  if (!(await hasReadOnlyLoop())) return [];
   const { inode, device: filesystem } = await fileIdentity(device);
   const columns = 'NAME,RO,BACK-INO,BACK-MAJ:MIN';
   const { stdout } = await run('losetup', ['--json', '--list', '--output', columns], { timeoutMs });
@@ -29,8 +33,15 @@ export async function listReadOnlyLoops(device: string): Promise<string[]> {
   return listing
     .parse(JSON.parse(stdout))
     .loopdevices.filter((loop) => loop.ro && loop['back-ino'] === inode)
-    .filter((loop) => loop['back-maj:min'].replaceAll(' ', '') === filesystem)
+    .filter((loop) => loop['back-maj:min']?.replaceAll(' ', '') === filesystem)
     .map((loop) => path.join('/dev', path.basename(loop.name)));
+}
+
+/** Mostly there is none on the whole machine, and no program needs to be started to learn that. */
+async function hasReadOnlyLoop(): Promise<boolean> {
+  const names = (await readdir('/sys/block')).filter((name) => name.startsWith('loop'));
+  const flags = names.map((name) => readFile(path.join('/sys/block', name, 'ro'), 'utf8').catch(ifErrno('ENOENT', '')));
+  return (await Promise.all(flags)).some((flag) => flag.trim() === '1');
 }
 
 /** Puts a read-only block device on a writable one. @returns its path */

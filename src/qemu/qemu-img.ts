@@ -1,4 +1,4 @@
-import { run, toolFailure } from '../lib/exec.ts';
+import { run, type RunOptions, toolFailure } from '../lib/exec.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { z } from 'zod';
 
@@ -65,11 +65,12 @@ export async function growImage(options: {
 export async function rebaseImage(options: {
   file: string;
   backing: { file: string; format: ImageFormat } | null;
+  signal: AbortSignal;
 }): Promise<void> {
-  const { file, backing } = options;
+  const { file, backing, signal } = options;
   const target = backing === null ? ['-b', ''] : ['-b', backing.file, '-F', backing.format];
   // Through the page cache: the copy is read back at once by the check, and fsynced by the caller.
-  await qemuImg(['rebase', '-q', '-f', 'qcow2', ...target, file], longMs, file, true);
+  await qemuImg(['rebase', '-q', '-f', 'qcow2', ...target, file], longMs, file, { background: true, signal });
 }
 
 const checkSchema = z.object({
@@ -118,9 +119,14 @@ function isLockFailure(error: unknown): boolean {
   return toolFailure(error)?.stderr.includes('Failed to get') ?? false;
 }
 
-async function qemuImg(args: string[], timeoutMs: number, file: string, background = false): Promise<void> {
+async function qemuImg(
+  args: string[],
+  timeoutMs: number,
+  file: string,
+  options: Pick<RunOptions, 'background' | 'signal'> = {},
+): Promise<void> {
   try {
-    await run('qemu-img', args, { timeoutMs, background });
+    await run('qemu-img', args, { timeoutMs, ...options });
   } catch (error) {
     if (toolFailure(error)?.stderr.includes('No space left on device')) {
       throw new LaminaError('pool-full', `${file}: no space left on the pool's file system`, { cause: error });

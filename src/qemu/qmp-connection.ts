@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { errnoOf, LaminaError, messageOf } from '../lib/errors.ts';
-import { LineSplitter } from './line-splitter.ts';
+import { LineSplitter } from '../lib/line-splitter.ts';
 import { parseQmpMessage, type QmpMessage } from './qmp-messages.ts';
 
 /** query-named-block-nodes of a long chain is some 100 KiB; more than this is no reply. */

@@ -55,6 +55,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   logger.info({}, 'stopping; attached disks stay attached');
   await csi.stop(graceMs);
   await health?.stop();
+  await pool.compactor.stop();
   await pool.release();
   return 0;
 }

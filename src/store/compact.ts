@@ -75,10 +75,11 @@ async function allocatedBytes(pool: Pool, layer: LayerRecord): Promise<number> {
  * Merges `lower` into `upper` beside both, and puts the result in upper's place: whatever refers to upper stays as it
  * is. Gives up, leaving all as it was, where a disk that uses them is attached meanwhile.
  *
+ * @param signal ends it where that takes long; all is as it was then
  * @returns whether it was done.
  * @throws LaminaError `pool-full` where there is no room for the copy
  */
-export async function mergeLayers(pool: Pool, merge: Merge): Promise<boolean> {
+export async function mergeLayers(pool: Pool, merge: Merge, signal: AbortSignal): Promise<boolean> {
   const { lower, upper } = merge;
   const { availableBytes } = await diskSpace(pool.layout.root);
   if (merge.costBytes > availableBytes / 2) {
@@ -90,7 +91,7 @@ export async function mergeLayers(pool: Pool, merge: Merge): Promise<boolean> {
   const merged = path.join(pool.layout.layer(upper), mergeName);
   try {
     return await pool.withPins([upper], async () => {
-      await buildMerged(pool, merge, merged);
+      await buildMerged(pool, merge, merged, signal);
       return swapIn(pool, merge, merged);
     });
   } finally {
@@ -99,13 +100,14 @@ export async function mergeLayers(pool: Pool, merge: Merge): Promise<boolean> {
   }
 }
 
-async function buildMerged(pool: Pool, { lower, upper }: Merge, merged: string): Promise<void> {
+async function buildMerged(pool: Pool, { lower, upper }: Merge, merged: string, signal: AbortSignal): Promise<void> {
   await copyFile(pool.chainLayer(upper).path, merged, constants.COPYFILE_FICLONE);
   await chmod(merged, 0o600);
   pool.checkpoint('compact/copy-made');
   const base = pool.layer(lower).parent;
   const format = base && pool.layer(base).format;
-  await rebaseImage({ file: merged, backing: base && format ? { file: backingPath(base, format), format } : null });
+  const backing = base && format ? { file: backingPath(base, format), format } : null;
+  await rebaseImage({ file: merged, backing, signal });
   pool.checkpoint('compact/merged');
   const check = await checkImage(merged);
   if (check.result !== 'clean') {

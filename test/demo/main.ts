@@ -31,7 +31,8 @@ async function main(): Promise<number> {
   } catch (error) {
     failure = interrupted.signal.aborted ? interrupted.signal.reason : error;
     teller.say(`\nThe demo failed: ${messageOf(failure)}`);
-    if (stage.driverLog !== '') teller.say(`\nThe driver's log:\n${stage.driverLog.trim()}`);
+    if (!interrupted.signal.aborted && stage.driverLog !== '')
+      teller.say(`\nThe driver's log:\n${stage.driverLog.trim()}`);
   }
   const { volumes, filesCompared } = stage;
   const isClean = await cleanUp(stage, teller);

@@ -131,3 +131,11 @@ export async function operatingSystem(): Promise<string> {
   const release = await readFile('/etc/os-release', 'utf8');
   return /^PRETTY_NAME="?([^"\n]*)/m.exec(release)?.[1] ?? 'Linux';
 }
+
+/** Linux lets only CAP_SYS_RESOURCE grow a mounted ext4; root in a container often has not got it. XFS asks for less. */
+export async function growableFilesystem(): Promise<'ext4' | 'xfs'> {
+  const sysResource = 1n << 24n;
+  const status = await readFile('/proc/self/status', 'utf8');
+  const capabilities = BigInt(`0x${/^CapEff:\s+([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  return (capabilities & sysResource) === 0n ? 'xfs' : 'ext4';
+}

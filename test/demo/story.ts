@@ -3,9 +3,9 @@ import path from 'node:path';
 import { formatBytes, GiB, MiB } from '../../src/lib/bytes.ts';
 import { type CreatedSnapshot, type CreatedVolume, pathsBelow } from '../csi-client.ts';
 import { chooseFiles, copyFiles, type FileSet, sumFiles, syncFilesystem } from './machine-files.ts';
-import { deviceAt, type Stage } from './stage.ts';
+import { deviceAt, growableFilesystem, type Stage } from './stage.ts';
 import { formatDuration, type Teller } from './teller.ts';
-import { countRecords, Writer } from './writer.ts';
+import { countRecords, whileWriting } from './writer.ts';
 
 const sourceRoot = '/usr';
 const dataBytes = 300 * MiB;
@@ -34,7 +34,7 @@ export async function tellStory(stage: Stage, teller: Teller): Promise<void> {
   const web = await fillVolume(stage, teller);
   const { snapshot, leastRecords } = await snapshotWhileWriting(stage, teller, web);
   const changed = await damage(stage, teller, web);
-  await restore(stage, teller, { snapshot, files: web.files, leastRecords });
+  await restore(stage, teller, { snapshot, web, leastRecords });
   const clone = await cloneLive(stage, teller, changed);
   await grow(stage, teller, changed);
   await useRaw(stage, teller, web.files);
@@ -48,11 +48,12 @@ async function fillVolume(stage: Stage, teller: Teller): Promise<Mounted> {
   let volume!: CreatedVolume;
   let target!: string;
   let files!: FileSet;
+  const fsType = await growableFilesystem();
   await teller.step(`Create volume "web", ${formatBytes(sizeBytes)}, thin`, async () => {
-    volume = await stage.create({ name: 'web', sizeBytes });
+    volume = await stage.create({ name: 'web', sizeBytes, access: { kind: 'mount', fsType } });
     return [`takes ${formatBytes(await stage.allocatedBytes(volume))} until something is written`];
   });
-  await teller.step('Mount it (ext4)', async () => {
+  await teller.step(`Mount it (${fsType})`, async () => {
     target = await stage.mount(volume);
     return [`${await deviceAt(target)}, a QCOW2 image behind it`];
   });
@@ -73,20 +74,19 @@ async function snapshotWhileWriting(stage: Stage, teller: Teller, { volume, targ
   let snapshot!: CreatedSnapshot;
   let leastRecords = 0;
   await teller.step('Take snapshot "before" while a program writes to it', async () => {
-    const writer = new Writer(path.join(target, writerFile));
-    await writer.goesOn(50);
-    writer.resetPause();
-    leastRecords = writer.acknowledged;
-    const start = performance.now();
-    snapshot = await stage.csi.createSnapshot(volume.id, 'before');
-    const tookMs = performance.now() - start;
-    const pauseMs = writer.longestPauseMs;
-    await writer.goesOn(50);
-    await writer.stop();
-    return [
-      `snapshot in ${formatDuration(tookMs)}; ${leastRecords} fsyncs before it, ${writer.acknowledged - leastRecords} since`,
-      `no write failed, the longest waited ${formatDuration(Math.max(pauseMs, writer.longestPauseMs))}`,
-    ];
+    return whileWriting(path.join(target, writerFile), async (writer) => {
+      await writer.goesOn(50);
+      writer.resetPause();
+      leastRecords = writer.acknowledged;
+      const start = performance.now();
+      snapshot = await stage.csi.createSnapshot(volume.id, 'before');
+      const tookMs = performance.now() - start;
+      await writer.goesOn(50);
+      return [
+        `snapshot in ${formatDuration(tookMs)}; ${leastRecords} fsyncs before it, ${writer.acknowledged - leastRecords} since`,
+        `no write failed, the longest waited ${formatDuration(writer.longestPauseMs)}`,
+      ];
+    });
   });
   return { snapshot, leastRecords };
 }
@@ -109,11 +109,13 @@ async function damage(stage: Stage, teller: Teller, web: Mounted): Promise<Mount
 async function restore(
   stage: Stage,
   teller: Teller,
-  { snapshot, files, leastRecords }: { snapshot: CreatedSnapshot; files: FileSet; leastRecords: number },
+  { snapshot, web, leastRecords }: { snapshot: CreatedSnapshot; web: Mounted; leastRecords: number },
 ): Promise<void> {
+  const { files } = web;
+  const { access } = web.volume;
   let volume!: CreatedVolume;
   await teller.step('Restore the snapshot as volume "restored"', async () => {
-    volume = await stage.create({ name: 'restored', sizeBytes, source: { snapshotId: snapshot.id } });
+    volume = await stage.create({ name: 'restored', sizeBytes, source: { snapshotId: snapshot.id }, access });
     return [`no copy: it takes ${formatBytes(await stage.allocatedBytes(volume))} and shares the rest`];
   });
   await teller.step('Mount it and compare every file', async () => {
@@ -129,7 +131,12 @@ async function cloneLive(stage: Stage, teller: Teller, source: Mounted): Promise
   let volume!: CreatedVolume;
   let target!: string;
   await teller.step('Clone "web" as it is now, while it is mounted', async () => {
-    volume = await stage.create({ name: 'clone', sizeBytes, source: { volumeId: source.volume.id } });
+    volume = await stage.create({
+      name: 'clone',
+      sizeBytes,
+      source: { volumeId: source.volume.id },
+      access: source.volume.access,
+    });
     return [];
   });
   await teller.step('Mount the clone, compare, write to it', async () => {
@@ -148,10 +155,10 @@ async function cloneLive(stage: Stage, teller: Teller, source: Mounted): Promise
 async function grow(stage: Stage, teller: Teller, { volume, target }: Mounted): Promise<void> {
   await teller.step(`Grow "web" to ${formatBytes(2 * sizeBytes)} while it is mounted`, async () => {
     const before = await filesystemBytes(target);
-    const writer = new Writer(path.join(target, 'while-growing'));
-    await stage.csi.expand(volume, 2 * sizeBytes, pathsBelow(stage.workspace.mounts, volume.id));
-    await writer.goesOn(10);
-    await writer.stop();
+    await whileWriting(path.join(target, 'while-growing'), async (writer) => {
+      await stage.csi.expand(volume, 2 * sizeBytes, pathsBelow(stage.workspace.mounts, volume.id));
+      await writer.goesOn(10);
+    });
     const after = await filesystemBytes(target);
     if (after < 1.9 * before) throw new Error(`the file system has ${after} bytes after growing, ${before} before`);
     return [`df: ${formatBytes(before)} before, ${formatBytes(after)} after; a program wrote on meanwhile`];
@@ -184,8 +191,7 @@ async function useRaw(stage: Stage, teller: Teller, files: FileSet): Promise<voi
 
 async function killDriver(stage: Stage, teller: Teller, { volume, target, files }: Mounted): Promise<void> {
   const file = path.join(target, 'while-killed');
-  const writer = new Writer(file);
-  try {
+  const acknowledged = await whileWriting(file, async (writer) => {
     await writer.goesOn(50);
     await teller.step('kill -9 the driver while the volume is written to', async () => {
       await stage.kill9();
@@ -199,14 +205,13 @@ async function killDriver(stage: Stage, teller: Teller, { volume, target, files 
       await stage.csi.deleteSnapshot(snapshot.id);
       return ['it found the running volume and is in control of it'];
     });
-  } finally {
-    await writer.stop();
-  }
+    return writer.acknowledged;
+  });
   await teller.step('Unmount, mount again, compare', async () => {
     await stage.unmount(volume);
     await stage.mount(volume);
     await stage.compare(target, files);
-    const records = await countRecords(file, writer.acknowledged);
+    const records = await countRecords(file, acknowledged);
     return [`${files.names.length} files and all ${records} records are there`];
   });
 }

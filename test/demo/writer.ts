@@ -69,6 +69,19 @@ export async function countRecords(file: string, least: number): Promise<number>
   return count;
 }
 
+/** Runs `work` while a writer is at work on `file`, and ends it. @throws what failed in either */
+export async function whileWriting<T>(file: string, work: (writer: Writer) => Promise<T>): Promise<T> {
+  const writer = new Writer(file);
+  try {
+    const value = await work(writer);
+    await writer.stop();
+    return value;
+  } catch (error) {
+    await writer.stop().catch(() => {});
+    throw error;
+  }
+}
+
 function record(sequence: number): Buffer {
   return Buffer.alloc(recordBytes, `record ${sequence} `);
 }

@@ -4,13 +4,6 @@ import path from 'node:path';
 import type { Attachment, BlockDevice } from '../../src/engine/attachment.ts';
 import type { DiskAccess } from '../../src/engine/staging-port.ts';
 import { blockDeviceNumber, claimUnused } from '../../src/host/block-device.ts';
-import {
-  createLoopDevice,
-  fileIdentity,
-  findLoopDevice,
-  refreshLoopCapacity,
-  removeLoopDevice,
-} from '../../src/host/loop.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { type DiskRecord, diskRecordSchema } from '../../src/store/records.ts';
 
@@ -81,7 +74,8 @@ export class LoopDisks implements DiskAccess {
     if (found && this.dead.has(diskId)) throw new LaminaError('engine-dead', `${diskId} is dead`);
     if (found) return found;
     truncateSync(this.file(diskId), sizeBytes);
-    return describe(await createLoopDevice(this.file(diskId), { directIo: true }));
+    losetup('--find', '--direct-io=on', this.file(diskId));
+    return this.attach(diskId);
   }
 
   async detach(diskId: string): Promise<void> {
@@ -89,7 +83,7 @@ export class LoopDisks implements DiskAccess {
     const found = await this.#find(diskId);
     if (found) {
       await claimUnused(found.path, { flush: true });
-      await removeLoopDevice(found.path);
+      losetup('--detach', found.path);
     }
     this.dead.delete(diskId);
   }
@@ -102,7 +96,7 @@ export class LoopDisks implements DiskAccess {
 
   async growDevice(diskId: string): Promise<void> {
     const device = await this.#find(diskId);
-    if (device) await refreshLoopCapacity(device.path);
+    if (device) losetup('--set-capacity', device.path);
   }
 
   async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
@@ -114,8 +108,8 @@ export class LoopDisks implements DiskAccess {
   }
 
   async #find(diskId: string): Promise<BlockDevice | null> {
-    const loop = await findLoopDevice(await fileIdentity(this.file(diskId)));
-    return loop === null ? null : describe(loop.path);
+    const device = losetup('--noheadings', '--output', 'NAME', '--associated', this.file(diskId)).trim();
+    return device === '' ? null : { path: device, ...(await blockDeviceNumber(device)) };
   }
 
   #recordFile(diskId: string): string {
@@ -127,6 +121,6 @@ export class LoopDisks implements DiskAccess {
   }
 }
 
-async function describe(device: string): Promise<BlockDevice> {
-  return { path: device, ...(await blockDeviceNumber(device)) };
+function losetup(...args: string[]): string {
+  return execFileSync('losetup', args, { encoding: 'utf8' });
 }

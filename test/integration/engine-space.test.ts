@@ -26,13 +26,12 @@ describe.each(ways)('a preallocated disk, $name', ({ format, viaEngine }) => {
   it.each(['falloc', 'full'])('(%s) keeps its blocks through mkfs, fstrim and zeroing', async (preallocation) => {
     const attacher = await bench.attacher();
     const layer = bench.image(format, size, { preallocation });
-    const before = allocatedBytes(layer.path);
-    expect(before).toBeGreaterThanOrEqual(size);
+    expect(allocatedBytes(layer.path)).toBeGreaterThanOrEqual(size);
     const request = { diskId: 'disk', chain: [layer], viaEngine, discard: false };
     const { path: device } = await attacher.attach(request);
     for (const [make, ...args] of Object.values(mkfs)) {
       sh(make, ...args, device);
-      expect.soft(allocatedBytes(layer.path), make).toBeGreaterThanOrEqual(before);
+      expect.soft(allocatedBytes(layer.path), make).toBeGreaterThanOrEqual(size);
       const mount = bench.mount(device);
       writeFileSync(path.join(mount, 'file'), randomBytes(32 * MiB));
       rmSync(path.join(mount, 'file'));
@@ -40,10 +39,10 @@ describe.each(ways)('a preallocated disk, $name', ({ format, viaEngine }) => {
       // Refused where the kernel knows that the device discards nothing; ignored below it otherwise.
       sh('sh', '-c', 'fstrim "$0" || true', mount);
       bench.unmount(mount);
-      expect.soft(allocatedBytes(layer.path), `fstrim after ${make}`).toBeGreaterThanOrEqual(before);
+      expect.soft(allocatedBytes(layer.path), `fstrim after ${make}`).toBeGreaterThanOrEqual(size);
     }
     sh('blkdiscard', '--force', '--zeroout', device);
-    expect(allocatedBytes(layer.path)).toBeGreaterThanOrEqual(before);
+    expect(allocatedBytes(layer.path)).toBeGreaterThanOrEqual(size);
     await attacher.detach(request);
   });
 });
@@ -54,12 +53,14 @@ describe.each(ways)('a thin disk, $name', ({ format, viaEngine }) => {
     const layer = bench.image(format, size);
     const request = { diskId: 'disk', chain: [layer], viaEngine, discard: true };
     const { path: device } = await attacher.attach(request);
-    sh('mkfs.ext4', '-q', device);
+    sh('mkfs.ext4', '-q', '-b', '4096', device);
     const mount = bench.mount(device);
     writeFileSync(path.join(mount, 'file'), randomBytes(64 * MiB));
     sh('sync', '--file-system', mount);
     expect(allocatedBytes(layer.path)).toBeGreaterThan(64 * MiB);
     rmSync(path.join(mount, 'file'));
+    // ext4 trims what a finished transaction freed.
+    sh('sync', '--file-system', mount);
     sh('fstrim', mount);
     bench.unmount(mount);
     await attacher.detach(request);

@@ -95,6 +95,8 @@ function yamlOf(values: Record<string, string>): string {
   return JSON.stringify(values);
 }
 
+const maxReasonLength = 600;
+
 const reportSchema = z.array(
   z.object({
     SpecReports: z.array(
@@ -114,7 +116,8 @@ function parseReport(json: unknown): SanityResult {
   const result: SanityResult = { passed: [], failed: [], skipped: [] };
   for (const spec of specs) {
     const name = [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' ').trim() || spec.LeafNodeType;
-    const reason = spec.Failure?.Message ?? '';
+    // Behind this comes a dump of Go's structures.
+    const reason = (spec.Failure?.Message ?? '').slice(0, maxReasonLength);
     if (spec.State === 'skipped') result.skipped.push({ name, reason });
     else if (spec.State === 'pending') result.skipped.push({ name, reason: 'switched off in csi-sanity itself' });
     else if (spec.State !== 'passed') result.failed.push({ name, reason: `${spec.State}: ${reason}` });

@@ -30,7 +30,9 @@ const request = (chain: ChainLayer[], id = diskId) => ({ diskId: id, chain, viaE
 const attacherOf = (target: EngineBench) => target.attacher({ dataPath });
 
 function connectedDevices(): string[] {
-  return readdirSync('/sys/block').filter((name) => name.startsWith('nbd') && readdirSync(`/sys/block/${name}`).includes('pid'));
+  return readdirSync('/sys/block').filter(
+    (name) => name.startsWith('nbd') && readdirSync(`/sys/block/${name}`).includes('pid'),
+  );
 }
 
 async function write(device: string, offset: number, text: string): Promise<void> {

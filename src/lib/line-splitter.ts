@@ -1,4 +1,4 @@
-import { LaminaError } from '../lib/errors.ts';
+import { LaminaError } from './errors.ts';
 
 const newline = 0x0a;
 
@@ -12,7 +12,7 @@ export class LineSplitter {
     this.#maxLineBytes = maxLineBytes;
   }
 
-  /** @returns the lines that `chunk` completes, without their ends. @throws LaminaError `qmp-failed` for an endless line. */
+  /** @returns the lines that `chunk` completes, without their ends. @throws LaminaError `invalid-parameter` for an endless line. */
   push(chunk: Buffer): string[] {
     const lines: string[] = [];
     let rest = chunk;
@@ -35,7 +35,10 @@ export class LineSplitter {
   #keep(part: Buffer): void {
     this.#bytes += part.length;
     if (this.#bytes > this.#maxLineBytes) {
-      throw new LaminaError('qmp-failed', `a QMP peer sent more than ${this.#maxLineBytes} bytes without an end of line`);
+      throw new LaminaError(
+        'qmp-failed',
+        `a QMP peer sent more than ${this.#maxLineBytes} bytes without an end of line`,
+      );
     }
     if (part.length > 0) this.#parts.push(part);
   }
