@@ -46,7 +46,8 @@ export class QemuAttacher implements Attacher {
       const file = plainFileOf(request.chain);
       // Whatever serves it from before its options were changed stays until it is detached: never two writers.
       const onLoop = file !== null && (await this.#loop.find(file)) !== null;
-      const byLoop = onLoop || (file !== null && !request.viaEngine && !(await this.#client.findDaemon(request.diskId)));
+      const byLoop =
+        onLoop || (file !== null && !request.viaEngine && !(await this.#client.findDaemon(request.diskId)));
       const device = byLoop
         ? await this.#loop.attach(file, request)
         : await this.#engine.attach(request, this.#fileAccess(request.discard));

@@ -51,7 +51,10 @@ export class DaemonTable {
     return this.#locks.run(id, async () => {
       const present = await this.#daemons.get(id)?.report();
       if (present?.state === 'dead') {
-        throw new LaminaError('engine-dead', `the storage daemon of ${present.diskId} died: detach the disk, then attach it`);
+        throw new LaminaError(
+          'engine-dead',
+          `the storage daemon of ${present.diskId} died: detach the disk, then attach it`,
+        );
       }
       if (present) return present;
       const daemon = await Daemon.start(this.#contextOf(id), { ...request, bootId: this.#bootId });
@@ -97,7 +100,10 @@ export class DaemonTable {
       if (!daemon) return await removeDaemonFiles(context.paths);
       this.#daemons.set(id, daemon);
       const report = await daemon.report();
-      this.#options.logger.info({ diskId: report.diskId, pid: report.pid, state: report.state }, 'storage daemon found');
+      this.#options.logger.info(
+        { diskId: report.diskId, pid: report.pid, state: report.state },
+        'storage daemon found',
+      );
     } catch (error) {
       if (!isLaminaError(error)) throw error;
       this.#options.logger.error({ daemonId: id, error: messageOf(error) }, 'daemon directory left alone');

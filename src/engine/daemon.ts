@@ -3,7 +3,13 @@ import { stat, truncate } from 'node:fs/promises';
 import { ifErrno, LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { pollUntil } from '../lib/poll.ts';
-import { findProcessByArgument, identifyProcess, isAlive, type ProcessIdentity, signalProcess } from '../host/process.ts';
+import {
+  findProcessByArgument,
+  identifyProcess,
+  isAlive,
+  type ProcessIdentity,
+  signalProcess,
+} from '../host/process.ts';
 import { monitorArgs, spawnStorageDaemon } from '../qemu/storage-daemon.ts';
 import {
   createDaemonFiles,

@@ -16,7 +16,11 @@ const surroundingsSchema = z.strictObject({
 });
 type Surroundings = z.infer<typeof surroundingsSchema>;
 
-const cacheSchema = z.strictObject({ version: z.literal(1), surroundings: surroundingsSchema, dataPath: dataPathSchema });
+const cacheSchema = z.strictObject({
+  version: z.literal(1),
+  surroundings: surroundingsSchema,
+  dataPath: dataPathSchema,
+});
 
 export async function surroundingsOf(poolPath: string): Promise<Surroundings> {
   const { stdout } = await run('qemu-storage-daemon', ['--version'], { timeoutMs: 10_000 });

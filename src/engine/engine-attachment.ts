@@ -134,7 +134,10 @@ function backendOf(daemon: DaemonReport): 'fuse' | 'nbd' {
 function requireAnswers(daemon: DaemonReport): DaemonReport {
   if (daemon.state === 'running') return daemon;
   if (daemon.state === 'dead') {
-    throw new LaminaError('engine-dead', `the storage daemon of ${daemon.diskId} died: detach the disk, then attach it`);
+    throw new LaminaError(
+      'engine-dead',
+      `the storage daemon of ${daemon.diskId} died: detach the disk, then attach it`,
+    );
   }
   throw new LaminaError(
     'engine-unresponsive',

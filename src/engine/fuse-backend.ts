@@ -80,7 +80,10 @@ export class FuseBackend implements EngineBackend {
       return (await blockDeviceSizeBytes(device)) >= sizeBytes;
     };
     if (await pollUntil(hasGrown, { timeoutMs: growTimeoutMs, intervalMs: 20 })) return;
-    throw new LaminaError('timeout', `${device} did not grow to ${sizeBytes} bytes within ${growTimeoutMs} ms; try again`);
+    throw new LaminaError(
+      'timeout',
+      `${device} did not grow to ${sizeBytes} bytes within ${growTimeoutMs} ms; try again`,
+    );
   }
 
   async removeDevice(paths: DaemonPaths, device: string): Promise<void> {

@@ -50,7 +50,8 @@ export interface RunDirectory {
 
 /** @throws LaminaError `invalid-parameter` where unix sockets below `root` would have too long a path. */
 export function runDirectory(root: string): RunDirectory {
-  if (!path.isAbsolute(root)) throw new LaminaError('invalid-parameter', `run directory ${root}: an absolute path is needed`);
+  if (!path.isAbsolute(root))
+    throw new LaminaError('invalid-parameter', `run directory ${root}: an absolute path is needed`);
   const daemons = path.join(root, 'daemons');
   const longest = daemonPaths(daemons, '0'.repeat(16)).operationsSocket;
   const excess = Buffer.byteLength(longest) - maxSocketPathBytes;

@@ -62,10 +62,8 @@ interface Trial {
 async function firstProven(trial: Trial): Promise<DataPath> {
   const imageDirectIo = await supportsDirectIo(trial.scratch.directory);
   const base: DataPath = { backend: 'fuse', exportDirectIo: false, rawDirectIo: false, imageDirectIo };
-  const raw = await firstRight(
-    trial,
-    [{ ...base, rawDirectIo: imageDirectIo }, base],
-    (attacher) => proveLoop(attacher, trial.scratch),
+  const raw = await firstRight(trial, [{ ...base, rawDirectIo: imageDirectIo }, base], (attacher) =>
+    proveLoop(attacher, trial.scratch),
   );
   const { rawDirectIo } = raw;
   const candidates: DataPath[] = [
@@ -112,7 +110,14 @@ async function clearScratch({ client, runDir }: SelectDataPathOptions, directory
 
 /** Whether a failure is the candidate's: bytes, devices and daemons, not a full pool or a supervisor that is gone. */
 function speaksOfDataPath(error: unknown): boolean {
-  const codes = ['data-path-unsafe', 'tool-failed', 'timeout', 'qmp-failed', 'engine-dead', 'engine-unresponsive'] as const;
+  const codes = [
+    'data-path-unsafe',
+    'tool-failed',
+    'timeout',
+    'qmp-failed',
+    'engine-dead',
+    'engine-unresponsive',
+  ] as const;
   return isLaminaError(error, ...codes) || errnoOf(error) === 'EIO';
 }
 

@@ -88,11 +88,14 @@ export async function ensureSupervisor(options: EnsureSupervisorOptions): Promis
   const answers = () => new SupervisorClient(run.socket, null).listDaemons().then(yes, noIfUnavailable);
   let reviving: Promise<void> | null = null;
   const revive = () => {
-    reviving ??= spawnSupervisor({ run, command: [...options.command, ...args], answers, logger: options.logger }).finally(
-      () => {
-        reviving = null;
-      },
-    );
+    reviving ??= spawnSupervisor({
+      run,
+      command: [...options.command, ...args],
+      answers,
+      logger: options.logger,
+    }).finally(() => {
+      reviving = null;
+    });
     return reviving;
   };
   const client = new SupervisorClient(run.socket, revive);

@@ -10,18 +10,22 @@ const requestTimeoutMs = 10_000;
 
 /** Serves the supervisor's protocol; the caller makes it listen. */
 export function createSupervisorServer(table: DaemonTable, logger: Logger): Server {
-  return createServer((socket) => {
+  return createServer({ allowHalfOpen: true }, (socket) => {
     // Whoever hangs up early is not waiting for the answer.
     socket.on('error', (error) => logger.debug({ error: error.message }, 'a client of the supervisor is gone'));
-    readLine(socket)
-      .then(async (line) => ({ result: await execute(table, parseCommand(line)) }))
-      .catch((error: unknown) => {
-        if (!isLaminaError(error)) logger.error({ error: messageOf(error) }, 'request to the supervisor failed');
-        const code = isLaminaError(error) ? error.code : 'engine-unavailable';
-        return { error: { code, message: messageOf(error) } };
-      })
-      .then((reply: Reply) => socket.end(`${JSON.stringify(reply)}\n`));
+    void answer(socket, table, logger).then((reply) => socket.end(`${JSON.stringify(reply)}\n`));
   });
+}
+
+/** Never fails: what goes wrong is the answer. */
+async function answer(socket: Socket, table: DaemonTable, logger: Logger): Promise<Reply> {
+  try {
+    return { result: await execute(table, parseCommand(await readLine(socket))) };
+  } catch (error) {
+    if (!isLaminaError(error)) logger.error({ error: messageOf(error) }, 'request to the supervisor failed');
+    const code = isLaminaError(error) ? error.code : 'engine-unavailable';
+    return { error: { code, message: messageOf(error) } };
+  }
 }
 
 async function execute(table: DaemonTable, command: Command): Promise<unknown> {
@@ -56,7 +60,7 @@ function readLine(socket: Socket): Promise<string> {
   const lines = new LineSplitter(maxRequestBytes);
   return new Promise((resolve, reject) => {
     socket.setTimeout(requestTimeoutMs, () => reject(invalid(`no command within ${requestTimeoutMs} ms`)));
-    socket.on('end', () => reject(invalid('no whole command')));
+    for (const end of ['end', 'close']) socket.on(end, () => reject(invalid('no whole command')));
     socket.on('data', (chunk: Buffer) => {
       try {
         const [line] = lines.push(chunk);
@@ -64,7 +68,7 @@ function readLine(socket: Socket): Promise<string> {
         socket.setTimeout(0);
         resolve(line);
       } catch (error) {
-        reject(error as Error);
+        reject(invalid(messageOf(error)));
       }
     });
   });

@@ -13,7 +13,8 @@ export function deviceNumber(dev: bigint): string {
 /** Major and minor number of the block device at `device`. */
 export async function blockDeviceNumber(device: string): Promise<{ major: number; minor: number }> {
   const found = await stat(device, { bigint: true });
-  if (!found.isBlockDevice()) throw new LaminaError('tool-failed', `${device} is no block device: /dev is not the host's`);
+  if (!found.isBlockDevice())
+    throw new LaminaError('tool-failed', `${device} is no block device: /dev is not the host's`);
   const [major = 0, minor = 0] = deviceNumber(found.rdev).split(':').map(Number);
   return { major, minor };
 }

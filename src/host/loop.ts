@@ -80,8 +80,11 @@ export async function findOrphanedLoopDevice(file: string): Promise<string | nul
  */
 export async function createLoopDevice(file: string, options: { directIo: boolean }): Promise<string> {
   const directIo = `--direct-io=${options.directIo ? 'on' : 'off'}`;
+  // Always the same: left to itself the kernel takes the unit of direct I/O, which grows from 512 to 4096 bytes when a file
+  // on xfs comes to share extents, and what was made on sectors of 512 bytes cannot be mounted then.
+  const sectors = '--sector-size=512';
   for (;;) {
-    const { stdout } = await run('losetup', ['--find', '--show', directIo, file], { timeoutMs });
+    const { stdout } = await run('losetup', ['--find', '--show', sectors, directIo, file], { timeoutMs });
     const device = stdout.trim();
     await access(device);
     if (!(await forbidsDiscard(device))) return device;
@@ -159,5 +162,8 @@ async function readAttribute(device: string, name: string): Promise<string | nul
 }
 
 function stillOpen(device: string): LaminaError {
-  return new LaminaError('disk-in-use', `${device} is open: it goes away when whoever has it open closes it; then try again`);
+  return new LaminaError(
+    'disk-in-use',
+    `${device} is open: it goes away when whoever has it open closes it; then try again`,
+  );
 }

@@ -44,7 +44,8 @@ export async function findNbdDevice(identifier: string): Promise<string | null> 
 export async function connectNbdDevice(server: NbdServer): Promise<string> {
   const { socketPath, exportName, connections, identifier } = server;
   const index = await netlink(['connect', socketPath, exportName, String(connections), identifier]);
-  if (!/^[0-9]+$/.test(index)) throw new LaminaError('tool-failed', `nbd connect: wanted a device number, found '${index}'`);
+  if (!/^[0-9]+$/.test(index))
+    throw new LaminaError('tool-failed', `nbd connect: wanted a device number, found '${index}'`);
   const device = `/dev/nbd${index}`;
   if (!(await pollUntil(() => exists(device), { timeoutMs: releaseMs, intervalMs: 10 }))) {
     throw new LaminaError('tool-failed', `${device} is connected but not to be seen: /dev is not the host's`);
@@ -62,7 +63,10 @@ export async function disconnectNbdDevice(device: string): Promise<void> {
   await netlink(['disconnect', indexOf(device)]);
   const isGone = async () => (await readAttribute(path.basename(device), 'pid')) === null;
   if (await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 })) return;
-  throw new LaminaError('disk-in-use', `${device} is still connected ${releaseMs} ms after it was disconnected; try again`);
+  throw new LaminaError(
+    'disk-in-use',
+    `${device} is still connected ${releaseMs} ms after it was disconnected; try again`,
+  );
 }
 
 async function netlink(args: string[]): Promise<string> {

@@ -36,8 +36,8 @@ export class LineSplitter {
     this.#bytes += part.length;
     if (this.#bytes > this.#maxLineBytes) {
       throw new LaminaError(
-        'qmp-failed',
-        `a QMP peer sent more than ${this.#maxLineBytes} bytes without an end of line`,
+        'invalid-parameter',
+        `a peer sent more than ${this.#maxLineBytes} bytes without an end of line`,
       );
     }
     if (part.length > 0) this.#parts.push(part);

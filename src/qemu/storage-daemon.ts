@@ -67,7 +67,6 @@ export function spawnStorageDaemon(args: readonly string[], logFd: number): Chil
     cwd: '/',
     detached: true,
     stdio: ['ignore', logFd, logFd],
-    env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
   });
   child.unref();
   return child;

@@ -10,7 +10,7 @@ import { recoverDisks } from '../engine/recover.ts';
 import { selectDataPath } from '../engine/self-test.ts';
 import type { EngineStep } from '../engine/steps.ts';
 import type { FreezeStep } from '../engine/staging-steps.ts';
-import { ensureSupervisor } from '../engine/supervisor-client.ts';
+import { ensureSupervisor, type SupervisorClient } from '../engine/supervisor-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -39,6 +39,7 @@ export interface LocalPool {
   disks: Disks;
   attachments: DiskAttachments;
   compactor: Compactor;
+  supervisor: SupervisorClient;
   runDir: string;
   /** Gives the pool's lock up. Attached disks stay attached. */
   release: () => Promise<void>;
@@ -72,5 +73,5 @@ export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPoo
   compactor.wake();
   const disks = new Disks(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);
-  return { context, disks, attachments, compactor, runDir, release: locked.release };
+  return { context, disks, attachments, compactor, supervisor: client, runDir, release: locked.release };
 }

@@ -1,6 +1,7 @@
 import { defaultPoolName } from '../api/names.ts';
 import type { StandaloneConfig } from '../config.ts';
 import { startCsiServer } from '../csi/server.ts';
+import { watchDaemons } from '../engine/daemon-watch.ts';
 import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
@@ -22,9 +23,6 @@ export interface StandaloneOptions extends StandaloneConfig {
   program: readonly [string, ...string[]];
 }
 
-/** Nothing is served before everything is ready. */
-const ready = async () => true;
-
 /** `lamina standalone`: serves one pool on one CSI socket until `stop`. Attached disks stay attached. */
 export async function standalone(options: StandaloneOptions, stop: AbortSignal): Promise<number> {
   const { nodeName, version, killAt } = options;
@@ -39,6 +37,9 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     logger,
     onFrozen: (durationMs) => metrics.observeFreeze(durationMs),
   });
+  const onDeath = () => metrics.countEngineDeath();
+  const watch = watchDaemons({ client: pool.supervisor, logger, onDeath, signal: stop });
+  const ready = () => pool.supervisor.listDaemons().then(() => true);
   const node = new Staging({ disks: pool.attachments, nodeName, runDir: pool.runDir, checkpoint, logger });
   const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
   const csi = await startCsiServer({
@@ -55,6 +56,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   logger.info({}, 'stopping; attached disks stay attached');
   await csi.stop(graceMs);
   await health?.stop();
+  await watch;
   await pool.compactor.stop();
   await pool.release();
   return 0;

@@ -5,7 +5,7 @@ import { syncDirectory } from '../lib/fs-records.ts';
 import type { Logger } from '../lib/logger.ts';
 import { checkImage, isImageInUse } from '../qemu/qemu-img.ts';
 import { unreferencedLayers } from './graph.ts';
-import { type Inspection, inspectPool, type Problem } from './inspect.ts';
+import { type Inspection, inspectPool, namedLayers, type Problem } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import { loadPool, lockPool } from './open.ts';
 import { listNames, type Pool } from './pool.ts';
@@ -85,13 +85,12 @@ async function checkImages(layout: PoolLayout, { contents, problems }: Inspectio
 }
 
 async function listLeftovers(layout: PoolLayout, { contents, leftovers }: Inspection): Promise<string[]> {
-  const { layers, disks, snapshots } = contents;
-  const roots = [...[...disks.values()].map(({ head }) => head), ...[...snapshots.values()].map(({ layer }) => layer)];
+  const { layers, snapshots } = contents;
   const pending = [...snapshots.values()].filter(({ state, transient }) => state === 'pending' || transient);
   return [
     ...(await listNames(layout.tmp)).map((name) => `${path.join(layout.tmp, name)}: unfinished work`),
     ...leftovers.map(({ file, kind }) => `${file}: ${kind}`),
-    ...unreferencedLayers(layers, roots).map((id) => `${layout.layer(id)}: nothing names this layer`),
+    ...unreferencedLayers(layers, namedLayers(contents)).map((id) => `${layout.layer(id)}: nothing names this layer`),
     ...pending.map(({ id }) => `${layout.snapshot(id)}: unfinished snapshot`),
   ];
 }

@@ -1,5 +1,6 @@
 import { truncate } from 'node:fs/promises';
 import { LaminaError } from '../lib/errors.ts';
+import { syncFile } from '../lib/fs-records.ts';
 import { growImage } from '../qemu/qemu-img.ts';
 import type { Pool } from './pool.ts';
 import type { DiskId, DiskRecord, LayerRecord } from './records.ts';
@@ -19,6 +20,8 @@ export async function growDisk(
   const head = pool.layer(disk.head);
   if (growLive) await growLive(head);
   else await growFile(pool, disk, head, sizeBytes);
+  // Or a power cut could leave a file that is smaller than its record says.
+  await syncFile(pool.layout.layerData(head.id, head.format));
   pool.checkpoint('grow-disk/image-grown');
   await pool.putLayer({ ...head, virtualSizeBytes: sizeBytes });
   pool.checkpoint('grow-disk/layer-recorded');

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { type ErrorCode, errnoOf, ifErrno, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import { readRecord } from '../lib/fs-records.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
-import { childrenOf } from './graph.ts';
+import { childrenOf, unreferencedLayers } from './graph.ts';
 import { backingPath, dataName, type PoolLayout } from './layout.ts';
 import { listNames, type PoolContents } from './pool.ts';
 import {
@@ -127,7 +127,10 @@ function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: Pool
   const problems: Problem[] = [];
   const report = (file: string, message: string) => problems.push({ code: 'graph-corrupt', file, message });
   const headOf = new Map<LayerId, DiskId>();
-  const children = childrenOf(layers);
+  // An overlay that nothing names yet is what an interrupted snapshot left, and collected: nobody relies on it.
+  const unnamed = new Set(unreferencedLayers(layers, namedLayers({ disks, snapshots })));
+  const named = new Map([...layers].filter(([id]) => !unnamed.has(id)));
+  const children = childrenOf(named);
   for (const disk of disks.values()) {
     const file = layout.disk(disk.id);
     if (!layers.has(disk.head)) report(file, `${file} names the layer ${disk.head}, which is not there or damaged`);
@@ -153,6 +156,12 @@ function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: Pool
     if (layer.parent && layer.format === 'raw') report(file, `${file} is raw and has a backing layer`);
   }
   return problems;
+}
+
+/** Layers that a disk or a snapshot names. */
+export function namedLayers({ disks, snapshots }: Pick<PoolContents, 'disks' | 'snapshots'>): LayerId[] {
+  const heads = [...disks.values()].map(({ head }) => head);
+  return [...heads, ...[...snapshots.values()].map(({ layer }) => layer)];
 }
 
 function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRecord): boolean {

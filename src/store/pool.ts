@@ -142,8 +142,11 @@ export class Pool {
   /** Makes a layer unchangeable. Idempotent. */
   async sealLayer(id: LayerId): Promise<void> {
     const record = this.layer(id);
-    await chmod(this.layout.layerData(id, record.format), 0o444);
-    if (!record.sealed) await this.putLayer({ ...record, sealed: true });
+    if (record.sealed) return;
+    const data = this.layout.layerData(id, record.format);
+    await chmod(data, 0o444);
+    await syncFile(data);
+    await this.putLayer({ ...record, sealed: true });
   }
 
   /** Keeps layers from being collected while `work` runs. */

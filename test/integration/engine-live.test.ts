@@ -90,7 +90,10 @@ it('leaves in a sealed layer what was there at the switch', async () => {
   await attacher.switchHead(diskId, overlay.id);
   await write('after!');
   await attacher.detach({ diskId, chain: [overlay, base] });
-  const at = (layer: ChainLayer) => contentOf(layer).subarray(MiB, MiB + 6).toString();
+  const at = (layer: ChainLayer) =>
+    contentOf(layer)
+      .subarray(MiB, MiB + 6)
+      .toString();
   expect([at(base), at(overlay)]).toEqual(['before', 'after!']);
 });
 

@@ -30,9 +30,7 @@ const directIsWrong = /^10\.0\.[0-2]$/.test(qemu);
 
 it(`takes the fastest way that is right with this QEMU (${qemu}), and leaves nothing behind`, async () => {
   const chosen = await select();
-  const expected = (await hasKernelNbd())
-    ? { backend: 'nbd' }
-    : { backend: 'fuse', exportDirectIo: !directIsWrong };
+  const expected = (await hasKernelNbd()) ? { backend: 'nbd' } : { backend: 'fuse', exportDirectIo: !directIsWrong };
   expect(chosen).toMatchObject({ ...expected, rawDirectIo: true, imageDirectIo: true });
   expect(readdirSync(path.join(poolPath, 'tmp'))).toEqual([]);
 });
@@ -77,7 +75,9 @@ it('clears what a test left that was killed in the middle', async () => {
 it('refuses to serve where no way is right, and says why', async () => {
   const tools = path.join(bench.directory, 'tools');
   mkdirSync(tools);
-  writeFileSync(path.join(tools, 'qemu-storage-daemon'), '#!/bin/sh\necho this one is broken\nexit 1\n', { mode: 0o755 });
+  writeFileSync(path.join(tools, 'qemu-storage-daemon'), '#!/bin/sh\necho this one is broken\nexit 1\n', {
+    mode: 0o755,
+  });
   const { PATH } = process.env;
   process.env['PATH'] = `${tools}:${PATH}`;
   await bench.ensureSupervisor().finally(() => {

@@ -56,8 +56,10 @@ function serve(answer: (socket: Socket, command: Command) => void): Promise<void
   });
 }
 
-const refuse = (desc: string) => (socket: Socket, { id }: Command) =>
-  socket.write(`${JSON.stringify({ id, error: { class: 'GenericError', desc } })}\r\n`);
+const refuse =
+  (desc: string) =>
+  (socket: Socket, { id }: Command) =>
+    socket.write(`${JSON.stringify({ id, error: { class: 'GenericError', desc } })}\r\n`);
 
 async function connected<T>(work: (qmp: QmpClient) => Promise<T>, timeoutMs = 2000): Promise<T> {
   const qmp = await QmpClient.open(socketPath, timeoutMs);
@@ -143,7 +145,10 @@ describe('QmpClient', () => {
   it('refuses a reply of another shape, and names the command', async () => {
     await serve((socket, { id }) => socket.write(`${JSON.stringify({ return: [{ id: 7 }], id })}\n`));
     const query = connected((qmp) => qmp.queryBlockExports());
-    await expect(query).rejects.toMatchObject({ code: 'qmp-failed', message: expect.stringMatching('query-block-exports') });
+    await expect(query).rejects.toMatchObject({
+      code: 'qmp-failed',
+      message: expect.stringMatching('query-block-exports'),
+    });
   });
 
   it('fails every command after the first failure, without waiting', async () => {
