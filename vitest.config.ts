@@ -38,7 +38,7 @@ export default defineConfig({
           include: ['test/vm/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 3 * minute,
-          hookTimeout: minute,
+          hookTimeout: 3 * minute,
         },
       },
     ],

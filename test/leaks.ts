@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { processesNaming } from './standalone.ts';
 
@@ -27,8 +27,9 @@ export function loopsBelow(directory: string): string[] {
 
 /** Clears away what a failed test left below `directory`, so that the next one starts from nothing. */
 export async function clearBelow(directory: string): Promise<void> {
-  for (const { pid } of await processesNaming(directory)) process.kill(pid, 'SIGKILL');
-  for (const line of mountsBelow(directory).toReversed()) execFileSync('umount', ['-l', line.split(' ')[5] ?? '']);
-  for (const line of loopsBelow(directory)) execFileSync('losetup', ['-d', line.split(' ')[0] ?? '']);
+  // What goes by itself meanwhile is no failure here: `spawnSync` does not throw.
+  for (const { pid } of await processesNaming(directory)) spawnSync('kill', ['-KILL', String(pid)]);
+  for (const line of mountsBelow(directory).toReversed()) spawnSync('umount', ['-l', line.split(' ')[5] ?? '']);
+  for (const line of loopsBelow(directory)) spawnSync('losetup', ['-d', line.split(' ')[0] ?? '']);
   if (existsSync(directory)) execFileSync('rm', ['-rf', '--one-file-system', directory]);
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import * as z from 'zod/mini';
 import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { unmountFuseIfMounted } from '../host/fuse-mount.ts';
@@ -7,6 +7,7 @@ import type { DaemonPaths } from './run-directory.ts';
 import { type StartRequest, startRequestSchema } from './supervisor-protocol.ts';
 
 const version = 1;
+const maxLogBytes = 1024 * 1024;
 const specSchema = z.extend(startRequestSchema, { version: z.literal(version), bootId: z.string() });
 const stateSchema = z.strictObject({ pid: z.number(), startTime: z.number() });
 
@@ -45,6 +46,12 @@ export async function removeDaemonFiles(paths: DaemonPaths): Promise<void> {
 export async function readLogTail(paths: DaemonPaths): Promise<string> {
   const text = await readFile(paths.log, 'utf8').catch(ifErrno('ENOENT', ''));
   return text.trim().slice(-2000);
+}
+
+/** Empties a log that grew long. Whoever appends to it goes on at the new end. */
+export async function keepLogShort(file: string): Promise<void> {
+  const log = await stat(file).catch(ifErrno('ENOENT', null));
+  if (log && log.size > maxLogBytes) await truncate(file);
 }
 
 /** No fsync: a daemon does not survive what would need one. */

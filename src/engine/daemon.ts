@@ -1,6 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
-import { stat, truncate } from 'node:fs/promises';
-import { ifErrno, LaminaError } from '../lib/errors.ts';
+import { LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { pollUntil } from '../lib/poll.ts';
 import {
@@ -14,6 +13,7 @@ import { monitorArgs, spawnStorageDaemon } from '../qemu/storage-daemon.ts';
 import {
   createDaemonFiles,
   type DaemonSpec,
+  keepLogShort,
   readDaemonState,
   readLogTail,
   removeDaemonFiles,
@@ -29,7 +29,6 @@ const quitAnswerMs = 2000;
 const quitMs = 20_000;
 const terminateMs = 3000;
 const killMs = 10_000;
-const maxLogBytes = 1024 * 1024;
 
 export interface DaemonContext {
   id: string;
@@ -103,9 +102,7 @@ export class Daemon {
     const alive = await isAlive(this.#process);
     if (!alive) await this.#noteDeath();
     else this.#enter(answers ? 'running' : 'unresponsive');
-    const log = await stat(this.#context.paths.log).catch(ifErrno('ENOENT', null));
-    // The daemon appends, so it goes on at the new end.
-    if (log && log.size > maxLogBytes) await truncate(this.#context.paths.log);
+    await keepLogShort(this.#context.paths.log);
   }
 
   /** Ends the process, first kindly, and removes what is there of it. Idempotent. @throws LaminaError `engine-unresponsive` */

@@ -23,8 +23,9 @@ export class DeviceFreezer implements Freezer {
 
   async whileFrozen(diskId: string, device: BlockDevice, work: () => Promise<void>): Promise<void> {
     const { runDir, checkpoint, onFrozen } = this.#options;
-    const [mount] = await mountsOf(await readMounts(), numberOf(device));
-    if (!mount) return work();
-    onFrozen(await withFrozen({ targets: [{ diskId, device, mount }], runDir, work, checkpoint }));
+    // Only a directory can be frozen; bind mounts of parts, such as a pod's subPath, can be of single files.
+    const mounts = (await mountsOf(await readMounts(), numberOf(device))).filter(({ root }) => root === '/');
+    if (mounts.length === 0) return work();
+    onFrozen(await withFrozen({ targets: [{ diskId, device, mounts }], runDir, work, checkpoint }));
   }
 }

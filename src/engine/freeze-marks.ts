@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { blockDeviceSequence, claimUnused } from '../host/block-device.ts';
-import { freeze, type HeldMount, holdMount, thaw } from '../host/freeze.ts';
+import { flush, freeze, type HeldMount, holdMount, thaw } from '../host/freeze.ts';
 import { mountDevice, unmountAll } from '../host/mount.ts';
 import { type Mount, mountsOf, readMounts } from '../host/mountinfo.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
@@ -34,8 +34,8 @@ type Mark = z.infer<typeof markSchema>;
 export interface FreezeTarget {
   diskId: string;
   device: BlockDevice;
-  /** Any mount of the disk's file system. */
-  mount: Mount;
+  /** Mounts of the disk's file system; one of them is used. */
+  mounts: readonly Mount[];
 }
 
 export interface FreezeRequest {
@@ -66,6 +66,7 @@ export async function withFrozen({ targets, runDir, work, checkpoint }: FreezeRe
   try {
     for (const target of targets) marked.push(await holdAndMark(target, runDir));
     checkpoint('freeze/marked');
+    for (const { held } of marked) await flush(held);
     start = performance.now();
     for (const mark of marked) await freezeMarked(mark);
     checkpoint('freeze/frozen');
@@ -84,11 +85,8 @@ export async function withFrozen({ targets, runDir, work, checkpoint }: FreezeRe
   return stillMs;
 }
 
-async function holdAndMark({ diskId, device, mount }: FreezeTarget, runDir: string): Promise<Marked> {
-  const held = await holdMount(mount);
-  if (!held) {
-    throw new LaminaError('busy', `disk ${diskId} was unmounted from ${mount.mountPoint} just now; try again`);
-  }
+async function holdAndMark({ diskId, device, mounts }: FreezeTarget, runDir: string): Promise<Marked> {
+  const [mount, held] = await holdFirst(diskId, mounts);
   try {
     const directory = marksDirectory(runDir);
     await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -108,6 +106,19 @@ async function holdAndMark({ diskId, device, mount }: FreezeTarget, runDir: stri
     await held.release();
     throw error;
   }
+}
+
+/** A mount may be covered by another one, or just be going away. */
+async function holdFirst(diskId: string, mounts: readonly Mount[]): Promise<[Mount, HeldMount]> {
+  for (const mount of mounts) {
+    const held = await holdMount(mount);
+    if (held) return [mount, held];
+  }
+  const places = mounts.map(({ mountPoint }) => mountPoint).join(', ');
+  throw new LaminaError(
+    'busy',
+    `disk ${diskId} was to be frozen at ${places} and was unmounted there just now; try again`,
+  );
 }
 
 async function freezeMarked(mark: Marked): Promise<void> {

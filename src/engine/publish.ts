@@ -4,6 +4,7 @@ import { createReadOnlyLoop } from '../host/read-only-loop.ts';
 import { LaminaError } from '../lib/errors.ts';
 import type { BlockDevice } from './attachment.ts';
 import { type DeviceUse, findUse, otherPlaces } from './device-use.ts';
+import { unhealthy } from './disk-health.ts';
 import { makeReadOnlySource, removeReadOnlySource } from './read-only-source.ts';
 import { canonicalPath, canonicalPathMakingParents, ensureEmptyDirectory, ensureEmptyFile } from './staging-paths.ts';
 import type { PublishRequest, StagingContext } from './staging-port.ts';
@@ -11,7 +12,7 @@ import type { PublishRequest, StagingContext } from './staging-port.ts';
 /**
  * Makes a staged disk visible at a target path: its file system as a directory, or its device as a file. Idempotent.
  *
- * @throws LaminaError `disk-not-found`, `not-staged`, `engine-dead`; `target-in-use` where the target is used otherwise;
+ * @throws LaminaError `disk-not-found`, `not-staged`, `engine-dead`, `engine-unresponsive`; `target-in-use` where the target is used otherwise;
  *   `publish-refused` for a second target of a disk that may have one
  */
 export async function publish(context: StagingContext, request: PublishRequest): Promise<void> {
@@ -40,12 +41,7 @@ async function requireAttached({ disks }: StagingContext, diskId: string): Promi
   disks.disk(diskId);
   const attachment = await disks.attachment(diskId);
   if (!attachment?.device) throw notStaged(diskId, 'it is not attached');
-  if (attachment.state !== 'healthy') {
-    throw new LaminaError(
-      'engine-dead',
-      `disk ${diskId} is attached and fails all I/O: unstage it, and stage it again`,
-    );
-  }
+  if (attachment.state !== 'healthy') throw unhealthy(diskId, attachment.state);
   return attachment.device;
 }
 

@@ -10,6 +10,7 @@ import { type Mount, mountsAt, mountsOf, readMounts } from '../host/mountinfo.ts
 import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import { toolFailure } from '../lib/exec.ts';
 import type { BlockDevice } from './attachment.ts';
+import { requireUnmountable } from './disk-health.ts';
 import { findUse, numberOf, otherPlaces } from './device-use.ts';
 import { ensureFilesystem, requireFilesystemType } from './disk-filesystem.ts';
 import { couldBeMountedWith, requireMountFlags } from './mount-flags.ts';
@@ -107,7 +108,10 @@ async function clearIfDead({ disks }: StagingContext, diskId: string, stagingPat
     const places = otherPlaces(use, [stagingPath]);
     if (places.length > 0) throw stillPublished(diskId, places);
     const [ours] = await mountsOf(mountsAt(use.all, stagingPath), numberOf(attachment.device));
-    if (ours) await unmountAll(stagingPath);
+    if (ours) {
+      requireUnmountable(diskId, attachment);
+      await unmountAll(stagingPath);
+    }
   }
   await disks.detach(diskId);
 }

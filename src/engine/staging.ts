@@ -1,12 +1,13 @@
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
+import { health } from './disk-health.ts';
 import { publish } from './publish.ts';
 import { stage } from './stage.ts';
 import type { DiskAccess, DiskStats, PublishRequest, StageRequest, StagingContext } from './staging-port.ts';
 import type { StagingStep } from './staging-steps.ts';
 import { unpublish, unstage } from './unpublish.ts';
-import { expand, health, stats } from './volume-stats.ts';
+import { expand, stats } from './volume-stats.ts';
 
 export interface StagingOptions {
   disks: DiskAccess;

@@ -4,6 +4,7 @@ import type { Server } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../lib/logger.ts';
 import { takeLock } from '../host/file-lock.ts';
+import { keepLogShort } from './daemon-files.ts';
 import { DaemonTable } from './daemon-table.ts';
 import { ensureRunDirectory, runDirectory } from './run-directory.ts';
 import { createSupervisorServer } from './supervisor-server.ts';
@@ -38,6 +39,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
     logger.info({ runDir: run.root, daemons: table.size }, 'supervisor ready');
     while (!signal.aborted && !idle.isOver()) {
       await table.checkAll();
+      await keepLogShort(run.log);
       await delay(healthIntervalMs, undefined, { signal }).catch(() => {});
     }
     logger.info({ runDir: run.root, daemons: table.size, aborted: signal.aborted }, 'supervisor ends');

@@ -1,7 +1,8 @@
-import { unmountTop } from '../host/mount.ts';
+import { isMountPoint, unmountTop } from '../host/mount.ts';
 import { type Mount, mountsAt, mountsOf, readMounts } from '../host/mountinfo.ts';
 import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import type { BlockDevice } from './attachment.ts';
+import { requireUnmountable } from './disk-health.ts';
 import { findUse, mayBeOurs, numberOf, otherPlaces, removeUnusedReadOnlyDevices } from './device-use.ts';
 import { removeReadOnlySource } from './read-only-source.ts';
 import { canonicalPath, removeMountPoint } from './staging-paths.ts';
@@ -17,7 +18,8 @@ export async function unpublish(
   { diskId, targetPath: given }: { diskId: string; targetPath: string },
 ): Promise<void> {
   await removeReadOnlySource(context, diskId);
-  const device = await findDevice(context, diskId);
+  const attachment = await context.disks.attachment(diskId).catch(ifNoDisk);
+  const device = attachment?.device ?? null;
   const targetPath = await canonicalPath(given);
   if (targetPath !== null) {
     await unmountOwn(diskId, device, targetPath);
@@ -41,8 +43,12 @@ export async function unstage(
 ): Promise<void> {
   const { disks, checkpoint } = context;
   await removeReadOnlySource(context, diskId);
-  const device = await findDevice(context, diskId);
+  const attachment = await disks.attachment(diskId).catch(ifNoDisk);
+  const device = attachment?.device ?? null;
   const stagingPath = await canonicalPath(given);
+  if (attachment && stagingPath !== null && (await isMountPoint(stagingPath))) {
+    requireUnmountable(diskId, attachment);
+  }
   if (stagingPath !== null) await unmountOwn(diskId, device, stagingPath);
   checkpoint('unstage/unmounted');
   if (device) {
@@ -52,11 +58,6 @@ export async function unstage(
   }
   await disks.detach(diskId).catch(ifNoDisk);
   checkpoint('unstage/detached');
-}
-
-async function findDevice({ disks }: StagingContext, diskId: string): Promise<BlockDevice | null> {
-  const attachment = await disks.attachment(diskId).catch(ifNoDisk);
-  return attachment?.device ?? null;
 }
 
 function ifNoDisk(error: unknown): null {

@@ -5,6 +5,7 @@ import { refreshLoopCapacity } from '../host/loop.ts';
 import { mountsAt } from '../host/mountinfo.ts';
 import { errnoOf, LaminaError } from '../lib/errors.ts';
 import type { BlockDevice } from './attachment.ts';
+import { unhealthy } from './disk-health.ts';
 import { type DeviceUse, findUse, numberOf } from './device-use.ts';
 import { canonicalPath } from './staging-paths.ts';
 import type { DiskStats, StagingContext } from './staging-port.ts';
@@ -14,7 +15,7 @@ interface PathRequest {
   path: string;
 }
 
-/** How full a disk's file system is, or how big its device. @throws LaminaError `disk-not-found`, `path-not-found`, `engine-dead` */
+/** How full a disk's file system is, or how big its device. @throws LaminaError `disk-not-found`, `path-not-found`, `engine-dead`, `engine-unresponsive` */
 export async function stats({ disks }: StagingContext, request: PathRequest): Promise<DiskStats> {
   const device = await requireHealthy({ disks }, request);
   const use = await findUse(device);
@@ -39,7 +40,7 @@ export async function stats({ disks }: StagingContext, request: PathRequest): Pr
 /**
  * Makes device and file system as big as the disk's record says, in use or not.
  *
- * @throws LaminaError `disk-not-found`, `path-not-found`, `engine-dead`
+ * @throws LaminaError `disk-not-found`, `path-not-found`, `engine-dead`, `engine-unresponsive`
  */
 export async function expand(context: StagingContext, request: PathRequest): Promise<{ sizeBytes: number }> {
   const { disks, checkpoint } = context;
@@ -59,8 +60,7 @@ async function requireHealthy({ disks }: Pick<StagingContext, 'disks'>, request:
   disks.disk(request.diskId);
   const attachment = await disks.attachment(request.diskId);
   if (!attachment?.device) throw notThere(request);
-  if (attachment.state !== 'healthy')
-    throw new LaminaError('engine-dead', unhealthyText(request.diskId, attachment.state));
+  if (attachment.state !== 'healthy') throw unhealthy(request.diskId, attachment.state);
   return attachment.device;
 }
 
@@ -78,24 +78,6 @@ async function isAt(use: DeviceUse, device: BlockDevice, given: string): Promise
     if (errnoOf(error) === 'ENOENT') return false;
     throw error;
   }
-}
-
-/** What is wrong with an attached disk, or null. @throws LaminaError `disk-not-found` */
-export async function health({ disks }: StagingContext, diskId: string): Promise<string | null> {
-  disks.disk(diskId);
-  const attachment = await disks.attachment(diskId);
-  if (!attachment) return null;
-  if (attachment.state !== 'healthy') return unhealthyText(diskId, attachment.state);
-  if (!attachment.device) return null;
-  const { mounts } = await findUse(attachment.device);
-  const failed = mounts.find(({ options, superOptions }) => options.includes('rw') && superOptions.includes('ro'));
-  if (!failed) return null;
-  return `the file system of disk ${diskId} at ${failed.mountPoint} met errors and is read-only: unpublish and unstage it, then stage it again`;
-}
-
-function unhealthyText(diskId: string, state: 'dead' | 'unresponsive'): string {
-  const what = state === 'dead' ? 'died' : 'does not answer';
-  return `the storage daemon of disk ${diskId} ${what}, and I/O on it fails or stands still: unpublish and unstage it, then stage it again`;
 }
 
 function notThere({ diskId, path }: PathRequest): LaminaError {

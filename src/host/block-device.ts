@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { open, readFile, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
 
@@ -40,17 +40,25 @@ export function sysfsOf(device: string): string {
 }
 
 /**
- * Makes sure that nobody uses a device, and flushes it where `flush` is set (which waits for what is below it).
- * @throws LaminaError `disk-in-use` where it is mounted, in whatever mount namespace, or claimed otherwise.
+ * Makes sure that nobody uses a device.
+ * @param flush whether to write out and flush what the kernel holds of it, which waits for whatever is below.
+ * @throws LaminaError `disk-in-use` where it is mounted, in whatever mount namespace, or claimed otherwise; EIO where what
+ *   is below is dead.
  */
-export async function claimUnused(device: string, options: { flush: boolean }): Promise<void> {
+export async function claimUnused(device: string, { flush }: { flush: boolean }): Promise<void> {
+  const handle = await openAlone(device);
+  // Closing writes out too. Below a daemon that hangs that ends with the daemon, and with it what was held is lost anyway.
+  if (!flush) return void handle.close().catch(() => {});
   try {
-    const handle = await open(device, constants.O_RDWR | constants.O_EXCL);
-    try {
-      if (options.flush) await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function openAlone(device: string): Promise<FileHandle> {
+  try {
+    return await open(device, constants.O_RDWR | constants.O_EXCL);
   } catch (error) {
     if (errnoOf(error) !== 'EBUSY') throw error;
     throw new LaminaError('disk-in-use', `${device} is in use (mounted, or held by another device): unmount it first`, {

@@ -1,10 +1,11 @@
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LaminaError } from '../lib/errors.ts';
+import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { type Mount, readMounts } from './mountinfo.ts';
 
-/** Freezing first flushes what was written so far. */
+const flushTimeoutMs = 300_000;
+/** Freezing flushes what was written since the last flush; meanwhile all writers wait. */
 const freezeTimeoutMs = 10_000;
 /** A freeze that was given up is finished by the kernel first. */
 const thawTimeoutMs = 30_000;
@@ -26,7 +27,8 @@ export interface HeldMount {
  * same path leads to once the disk is unmounted.
  */
 export async function holdMount(mount: Pick<Mount, 'device' | 'mountPoint'>): Promise<HeldMount | null> {
-  const handle = await open(mount.mountPoint, 'r');
+  const handle = await open(mount.mountPoint, 'r').catch(ifErrno('ENOENT', null));
+  if (!handle) return null;
   try {
     const found = await mountOf(handle);
     if (found?.mountPoint === mount.mountPoint && found.device === mount.device) {
@@ -44,6 +46,11 @@ async function mountOf(handle: FileHandle): Promise<Mount | undefined> {
   const info = await readFile(`/proc/self/fdinfo/${handle.fd}`, 'utf8');
   const id = Number(/^mnt_id:\s*([0-9]+)$/m.exec(info)?.[1]);
   return (await readMounts()).find((mount) => mount.id === id);
+}
+
+/** Writes out what is cached, while writing goes on: what a freeze then has to wait for is little. */
+export async function flush(held: HeldMount): Promise<void> {
+  await runWithin('sync', ['--file-system', held.path], flushTimeoutMs);
 }
 
 /**
@@ -66,17 +73,24 @@ async function freezeCommand(
   held: HeldMount,
   { timeoutMs, alreadySo }: { timeoutMs: number; alreadySo: string },
 ): Promise<boolean> {
-  // The system call cannot be interrupted where I/O stands still, so neither can the process: its end is not waited for.
-  const over = new AbortController();
-  const deadline = delay(timeoutMs + 1000, undefined, { signal: over.signal }).then(() => {
-    throw new LaminaError('timeout', `fsfreeze ${verb}: no end within ${timeoutMs} ms; the disk's I/O stands still`);
-  });
   try {
-    await Promise.race([run('fsfreeze', [verb, held.path], { timeoutMs }), deadline]);
+    await runWithin('fsfreeze', [verb, held.path], timeoutMs);
     return true;
   } catch (error) {
     if (toolFailure(error)?.stderr.includes(alreadySo)) return false;
     throw error;
+  }
+}
+
+/** These system calls cannot be interrupted where I/O stands still, so neither can the process: its end is not waited for. */
+async function runWithin(file: string, args: readonly string[], timeoutMs: number): Promise<void> {
+  const over = new AbortController();
+  const deadline = delay(timeoutMs + 1000, undefined, { signal: over.signal }).then(() => {
+    const command = [file, ...args].join(' ');
+    throw new LaminaError('timeout', `${command}: no end within ${timeoutMs} ms; the disk's I/O stands still`);
+  });
+  try {
+    await Promise.race([run(file, args, { timeoutMs }), deadline]);
   } finally {
     deadline.catch(() => {});
     over.abort();

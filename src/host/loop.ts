@@ -1,12 +1,14 @@
-import { access, readFile, stat, writeFile } from 'node:fs/promises';
+import { access, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { errnoOf, LaminaError } from '../lib/errors.ts';
+import { errnoOf, isLaminaError, LaminaError } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
+const listTimeoutMs = 5000;
+const oneTimeoutMs = 2000;
 const discardLimit = 'queue/discard_max_bytes';
 /** For others' short looks at a device (blkid, udev) to end. */
 const releaseMs = 3000;
@@ -50,10 +52,33 @@ export function parseLoopDevices(json: string): { path: string; backing: FileIde
   });
 }
 
+/**
+ * The kernel asks each file itself, so one FUSE daemon that hangs holds up the whole list; then the devices are asked one
+ * by one, and those that hang are left out.
+ */
 async function listAll(): Promise<ReturnType<typeof parseLoopDevices>> {
-  const columns = 'NAME,BACK-INO,BACK-MAJ:MIN';
-  const { stdout } = await run('losetup', ['--json', '--list', '--output', columns], { timeoutMs });
+  try {
+    return await list([], { timeoutMs: listTimeoutMs });
+  } catch (error) {
+    if (!isLaminaError(error, 'timeout')) throw error;
+  }
+  const names = (await readdir('/sys/block')).filter((name) => /^loop[0-9]+$/.test(name));
+  const lists = await Promise.all(
+    names.map((name) => list([path.join('/dev', name)], { timeoutMs: oneTimeoutMs }).catch(ifNoAnswer)),
+  );
+  return lists.flat();
+}
+
+async function list(devices: string[], limit: { timeoutMs: number }): Promise<ReturnType<typeof parseLoopDevices>> {
+  const args = ['--json', '--list', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN', ...devices];
+  const { stdout } = await run('losetup', args, limit);
   return stdout.trim() === '' ? [] : parseLoopDevices(stdout);
+}
+
+/** A device that hangs, or that has no file. */
+function ifNoAnswer(error: unknown): [] {
+  if (isLaminaError(error, 'timeout', 'tool-failed')) return [];
+  throw error;
 }
 
 /** The loop device on a file, or null. */

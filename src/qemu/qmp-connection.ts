@@ -68,11 +68,6 @@ export class QmpConnection {
     this.#fail(new LaminaError('engine-unavailable', `the QMP session on ${this.#path} was closed by this side`));
   }
 
-  /** So that an idle session does not keep the process alive. */
-  unref(): void {
-    this.#socket.unref();
-  }
-
   async #within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
     const timer = setTimeout(() => {
       const message = `the storage daemon at ${this.#path} gave no answer to ${what} within ${timeoutMs} ms`;

@@ -12,6 +12,8 @@ export class LoopDisks implements DiskAccess {
   readonly directory: string;
   /** Disks whose daemon is to seem dead; detaching brings them back. */
   readonly dead = new Set<string>();
+  /** Disks whose daemon is to seem not to answer. */
+  readonly unresponsive = new Set<string>();
 
   constructor(directory: string) {
     this.directory = directory;
@@ -91,7 +93,7 @@ export class LoopDisks implements DiskAccess {
   async attachment(diskId: string): Promise<Attachment | null> {
     this.disk(diskId);
     const device = await this.#find(diskId);
-    return device === null ? null : { by: 'loop', device, state: this.dead.has(diskId) ? 'dead' : 'healthy' };
+    return device === null ? null : { by: 'loop', device, state: this.#state(diskId) };
   }
 
   async growDevice(diskId: string): Promise<void> {
@@ -105,6 +107,11 @@ export class LoopDisks implements DiskAccess {
 
   isThick(diskId: string): boolean {
     return this.disk(diskId).options.preallocation === 'falloc';
+  }
+
+  #state(diskId: string): Attachment['state'] {
+    if (this.dead.has(diskId)) return 'dead';
+    return this.unresponsive.has(diskId) ? 'unresponsive' : 'healthy';
   }
 
   async #find(diskId: string): Promise<BlockDevice | null> {

@@ -102,6 +102,33 @@ it('reports a daemon that hangs, again when it goes on, and can detach it', asyn
   expect(await attacher.find(request())).toBeNull();
 });
 
+it('attaches other disks while a daemon hangs, though the kernel waits for it when asked for its devices', async () => {
+  const attacher = await bench.attacher();
+  await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  process.kill(daemon, 'SIGSTOP');
+  const isListed = () => sh('timeout', '-s', 'KILL', '0.5', 'losetup', '--list', '--output', 'BACK-INO');
+  // The kernel keeps what it knows of the file for a second.
+  await expect
+    .poll(
+      () =>
+        Promise.resolve()
+          .then(isListed)
+          .then(
+            () => true,
+            () => false,
+          ),
+      { timeout: 10_000 },
+    )
+    .toBe(false);
+  const other = { diskId: 'other', chain: [bench.image('raw', size)], viaEngine: false, discard: true };
+  const device = await attacher.attach(other);
+  expect(await attacher.find(other)).toMatchObject({ device });
+  await attacher.detach(other);
+  process.kill(daemon, 'SIGCONT');
+  await attacher.detach(request());
+});
+
 it('serves on when the supervisor is killed, and a new one takes over its daemons', async () => {
   const attacher = await bench.attacher();
   const device = await attacher.attach(request());

@@ -22,13 +22,20 @@ afterEach(async () => {
   await scene.close();
 });
 
-async function staged(diskId: string, access = ext4): Promise<{ diskId: string; device: BlockDevice; mount: Mount }> {
+interface Staged {
+  diskId: string;
+  device: BlockDevice;
+  mount: Mount;
+  mounts: Mount[];
+}
+
+async function staged(diskId: string, access = ext4): Promise<Staged> {
   scene.disks.create(diskId, 320 * MiB);
   await scene.stage(diskId, access);
   const device = (await scene.disks.attachment(diskId))?.device;
   const mount = (await readMounts()).find((found) => found.mountPoint === scene.stagingPath(diskId));
   if (!device || !mount) throw new Error(`${diskId} is not staged`);
-  return { diskId, device, mount };
+  return { diskId, device, mount, mounts: [mount] };
 }
 
 /** Without changing it. */
@@ -42,7 +49,7 @@ function marks(): string[] {
   return readdirSync(scene.at('run', 'frozen'));
 }
 
-const request = (targets: { diskId: string; device: BlockDevice; mount: Mount }[], work: () => Promise<void>) => ({
+const request = (targets: Staged[], work: () => Promise<void>) => ({
   targets,
   runDir: scene.at('run'),
   work,
@@ -143,7 +150,7 @@ describe('freezing', () => {
 });
 
 /** What a process leaves that is killed while a file system is frozen. */
-async function leaveFrozen(target: { diskId: string; device: BlockDevice; mount: Mount }): Promise<void> {
+async function leaveFrozen(target: Staged): Promise<void> {
   const run = scene.at('run');
   let copy = '';
   await withFrozen(
@@ -168,7 +175,7 @@ describe('at start', () => {
     await scene.unstage('d');
   });
 
-  it('it is thawed where it is mounted elsewhere now, or not at all', async () => {
+  it('the file system is thawed where it is mounted elsewhere now, or not at all', async () => {
     const target = await staged('d');
     mkdirSync(scene.at('elsewhere'));
     execFileSync('mount', ['--bind', target.mount.mountPoint, scene.at('elsewhere')]);
@@ -176,7 +183,8 @@ describe('at start', () => {
     execFileSync('umount', [target.mount.mountPoint]);
     await thawMarked(scene.at('run'), silentLogger);
     expect(isFrozen(scene.at('elsewhere'))).toBe(false);
-    await leaveFrozen({ ...target, mount: { ...target.mount, mountPoint: scene.at('elsewhere') } });
+    const elsewhere = { ...target.mount, mountPoint: scene.at('elsewhere') };
+    await leaveFrozen({ ...target, mount: elsewhere, mounts: [target.mount, elsewhere] });
     execFileSync('umount', [scene.at('elsewhere')]);
     await expect(scene.unstage('d')).rejects.toMatchObject({ code: 'disk-in-use' });
     await thawMarked(scene.at('run'), silentLogger);

@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { engineSteps } from '../../src/engine/steps.ts';
@@ -13,6 +12,7 @@ import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { KillablePlugin } from '../killable.ts';
 import { Ledger } from '../ledger.ts';
 import { clearBelow, leaksBelow } from '../leaks.ts';
+import { mountImage, unmount } from '../loop-filesystem.ts';
 
 /** Not a multiple of anything. */
 const fileBytes = 3 * MiB + 17;
@@ -151,14 +151,9 @@ describe('killed at any step, the plugin loses nothing and leaves nothing', () =
 
   /** An xfs, which can share extents, where the story is about that. */
   function makePool(sharesExtents: boolean): string {
+    if (sharesExtents) return mountImage(directory, 'pool', 'xfs', 2048 * MiB);
     const pool = path.join(directory, 'pool');
     mkdirSync(pool);
-    if (!sharesExtents) return pool;
-    const image = path.join(directory, 'xfs.img');
-    writeFileSync(image, '');
-    truncateSync(image, 2048 * MiB);
-    execFileSync('mkfs.xfs', ['-q', image]);
-    execFileSync('mount', ['-o', 'loop', image, pool]);
     return pool;
   }
 
@@ -176,8 +171,17 @@ describe('killed at any step, the plugin loses nothing and leaves nothing', () =
     await plugin.stop();
     expect(plugin.killed, `${step} was never reached`).toBe(true);
     const report = await checkPool(pool, () => {});
-    expect(report).toEqual({ pool, served: false, layers: 0, disks: 0, snapshots: 0, problems: [], leftovers: [], repaired: [] });
-    if (operation === 'copy-snapshot') execFileSync('umount', [pool]);
+    expect(report).toEqual({
+      pool,
+      served: false,
+      layers: 0,
+      disks: 0,
+      snapshots: 0,
+      problems: [],
+      leftovers: [],
+      repaired: [],
+    });
+    if (operation === 'copy-snapshot') unmount(pool);
     await expect.poll(() => leaksBelow(directory), { timeout: 20_000 }).toEqual([]);
     removeDirectory(directory);
   });

@@ -655,6 +655,26 @@ describe('a disk whose daemon died', () => {
   });
 });
 
+describe('a disk whose daemon does not answer', () => {
+  it('is not unmounted for good, which would wait for ever, until the daemon answers or died', async () => {
+    scene.disks.create('d', 64 * MiB);
+    await scene.stage('d', ext4);
+    const target = await scene.publish('d', 'a', ext4);
+    scene.disks.unresponsive.add('d');
+    expect(await scene.staging.health('d')).toContain('does not answer');
+    await expect(scene.staging.stats({ diskId: 'd', path: target })).rejects.toMatchObject({
+      code: 'engine-unresponsive',
+    });
+    await scene.unpublish('d', 'a');
+    await expect(scene.unstage('d')).rejects.toMatchObject({ code: 'engine-unresponsive' });
+    await expect(scene.stage('d', ext4)).rejects.toMatchObject({ code: 'engine-unresponsive' });
+    await expect(scene.publish('d', 'a', ext4)).rejects.toMatchObject({ code: 'engine-unresponsive' });
+    expect(await mountAt(scene.stagingPath('d'))).toHaveLength(1);
+    scene.disks.unresponsive.delete('d');
+    await scene.unstage('d');
+  });
+});
+
 describe('stats', () => {
   it('tell a file system’s bytes and inodes, and refuse paths where the disk is not', async () => {
     scene.disks.create('d', 64 * MiB);

@@ -1,6 +1,6 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -9,6 +9,7 @@ import { checkPool } from '../../src/store/check.ts';
 import { temporaryDirectory } from '../detached-pool.ts';
 import { Ledger } from '../ledger.ts';
 import { clearBelow, leaksBelow } from '../leaks.ts';
+import { mountImage } from '../loop-filesystem.ts';
 import { processesNaming, type Standalone, startStandalone } from '../standalone.ts';
 
 const lamina = path.resolve(import.meta.dirname, '../../bin/lamina');
@@ -115,11 +116,7 @@ describe('the standalone plugin, when something fails', () => {
 
   describe('on a small file system', () => {
     beforeEach(() => {
-      const image = path.join(directory, 'image');
-      writeFileSync(image, '');
-      truncateSync(image, 256 * MiB);
-      execFileSync('mkfs.ext4', ['-q', '-m', '0', image]);
-      execFileSync('mount', ['-o', 'loop', image, pool]);
+      pool = mountImage(directory, 'pool', 'ext4', 256 * MiB);
     });
 
     it('refuses what the pool has no room for, and always deletes', async () => {
@@ -134,9 +131,13 @@ describe('the standalone plugin, when something fails', () => {
       const thin = await client.createVolume({ name: 'thin', sizeBytes: 512 * MiB });
       await client.createVolume({ name: 'thick', sizeBytes: 64 * MiB, parameters: thick });
       const before = await client.createSnapshot(thin.id, 'before');
-      execFileSync('dd', ['if=/dev/zero', `of=${path.join(pool, 'ballast.fill')}`, 'bs=1M', `count=${freeMiB() - 1}`], {
-        stdio: 'ignore',
-      });
+      execFileSync(
+        'dd',
+        ['if=/dev/zero', `of=${path.join(pool, 'lost+found', 'most')}`, 'bs=1M', `count=${freeMiB() - 1}`],
+        {
+          stdio: 'ignore',
+        },
+      );
       await expect(client.createVolume({ name: 'more', sizeBytes: MiB })).rejects.toMatchObject({
         code: status.RESOURCE_EXHAUSTED,
       });
@@ -147,7 +148,7 @@ describe('the standalone plugin, when something fails', () => {
       await client.deleteSnapshot(before.id);
       await client.deleteVolume('thick');
       await client.deleteVolume(thin.id);
-      execFileSync('rm', [path.join(pool, 'ballast.fill'), path.join(pool, 'rest.fill')]);
+      giveBack();
       await client.createVolume({ name: 'more', sizeBytes: MiB });
       await client.deleteVolume('more');
       await nothingIsLeft();
@@ -160,19 +161,21 @@ describe('the standalone plugin, when something fails', () => {
       fillUp();
       await start();
       await plugin.client.deleteVolume('thin');
-      execFileSync('rm', [path.join(pool, 'rest.fill')]);
+      giveBack();
       await nothingIsLeft();
     });
 
     const freeMiB = () => Math.floor((statfsSync(pool).bavail * statfsSync(pool).bsize) / MiB);
-    /** Takes every block there is. */
+    /** Takes every block there is: one big file, and small ones where that finds no room any more. */
     const fillUp = () => {
-      try {
-        execFileSync('dd', ['if=/dev/zero', `of=${path.join(pool, 'rest.fill')}`, 'bs=4k'], { stdio: 'ignore' });
-      } catch {
-        // dd fails when the disk is full, which is what it is for.
+      const filling = path.join(pool, 'lost+found');
+      for (let file = 0; statfsSync(pool).bavail > 0; file++) {
+        // It ends when the disk is full, which is what it is for.
+        spawnSync('dd', ['if=/dev/zero', `of=${path.join(filling, `${file}.fill`)}`, 'bs=4k']);
       }
-      expect(statfsSync(pool).bavail).toBe(0);
+    };
+    const giveBack = () => {
+      for (const name of readdirSync(path.join(pool, 'lost+found'))) rmSync(path.join(pool, 'lost+found', name));
     };
   });
 

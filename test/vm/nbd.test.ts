@@ -1,13 +1,15 @@
 import { readdirSync, statfsSync, writeFileSync } from 'node:fs';
 import { mkdir, open } from 'node:fs/promises';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { QemuAttacher } from '../../src/engine/attacher.ts';
 import { selectDataPath } from '../../src/engine/self-test.ts';
-import { engineSteps } from '../../src/engine/steps.ts';
+import { type EngineStep, engineSteps } from '../../src/engine/steps.ts';
 import { blockDeviceSizeBytes } from '../../src/host/block-device.ts';
 import { hasKernelNbd } from '../../src/host/nbd.ts';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
-import { listSteps } from '../../src/lib/checkpoint.ts';
+import { type Checkpoint, listSteps } from '../../src/lib/checkpoint.ts';
+import { isLaminaError } from '../../src/lib/errors.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
 import { allocatedBytes, EngineBench, kill, safeDataPath, sh } from '../engine-bench.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
@@ -15,19 +17,37 @@ import { silentLogger } from '../fakes/silent-logger.ts';
 /** Disks attached by the kernel's network block devices. Run in the machine of test/vm/run, by test/integration/nbd.test.ts. */
 const dataPath = { ...safeDataPath, backend: 'nbd' } as const;
 const size = 64 * MiB;
-const diskId = 'disk';
 
+/** One for all tests: starting a supervisor takes longer here than anything else. */
 let bench: EngineBench;
-beforeEach(() => {
+let diskId: string;
+let disks = 0;
+
+beforeAll(async () => {
   bench = new EngineBench();
+  await attacherOf();
+});
+beforeEach(() => {
+  diskId = `disk-${disks++}`;
 });
 afterEach(async () => {
-  await bench.close();
-  expect(connectedDevices()).toEqual([]);
+  const daemons = await (await bench.ensureSupervisor()).listDaemons();
+  expect({ devices: connectedDevices(), daemons }).toEqual({ devices: [], daemons: [] });
 });
+afterAll(() => bench.close());
 
 const request = (chain: ChainLayer[], id = diskId) => ({ diskId: id, chain, viaEngine: false, discard: true });
-const attacherOf = (target: EngineBench) => target.attacher({ dataPath });
+
+/** The supervisor may start more slowly than its client waits; it is there at the next attempt. */
+async function attacherOf(checkpoint: Checkpoint<EngineStep> = () => {}): Promise<QemuAttacher> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await bench.attacher({ dataPath, checkpoint });
+    } catch (error) {
+      if (!isLaminaError(error, 'engine-unavailable') || attempt === 5) throw error;
+    }
+  }
+}
 
 function connectedDevices(): string[] {
   return readdirSync('/sys/block').filter(
@@ -57,10 +77,10 @@ it('is what the self-test chooses on a kernel that has it', async () => {
 
 it('gives a device of the size, is found by a plugin started anew, and takes it away', async () => {
   const disk = request([bench.image('qcow2', size)]);
-  const device = await (await attacherOf(bench)).attach(disk);
+  const device = await (await attacherOf()).attach(disk);
   expect(device.path).toMatch(/^\/dev\/nbd[0-9]+$/);
   expect(await blockDeviceSizeBytes(device.path)).toBe(size);
-  const successor = await attacherOf(bench);
+  const successor = await attacherOf();
   expect(await successor.find(disk)).toEqual({ by: 'nbd', device, state: 'healthy' });
   expect(await successor.attach(disk)).toEqual(device);
   await successor.detach(disk);
@@ -69,20 +89,20 @@ it('gives a device of the size, is found by a plugin started anew, and takes it 
 });
 
 it('keeps two disks apart', async () => {
-  const attacher = await attacherOf(bench);
-  const disks = ['one', 'two'].map((id) => request([bench.image('qcow2', size)], id));
-  const devices = await Promise.all(disks.map((disk) => attacher.attach(disk)));
+  const attacher = await attacherOf();
+  const two = ['one', 'two'].map((id) => request([bench.image('qcow2', size)], id));
+  const devices = await Promise.all(two.map((disk) => attacher.attach(disk)));
   expect(new Set(devices.map((device) => device.path)).size).toBe(2);
   for (const [index, device] of devices.entries()) await write(device.path, 0, `disk ${index}`);
-  for (const disk of disks) await attacher.detach(disk);
-  for (const [index, disk] of disks.entries()) {
+  for (const disk of two) await attacher.detach(disk);
+  for (const [index, disk] of two.entries()) {
     expect(await read((await attacher.attach(disk)).path, 0, 6)).toBe(`disk ${index}`);
     await attacher.detach(disk);
   }
 });
 
 it('has before and after of a live snapshot in the right layers, also of what was only in the page cache', async () => {
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   const base = bench.image('qcow2', size);
   const device = await attacher.attach(request([base]));
   sh('mkfs.ext4', '-q', device.path);
@@ -103,19 +123,19 @@ it('has before and after of a live snapshot in the right layers, also of what wa
 
 /** What is on the file system of a chain, attached for the purpose. */
 async function filesIn(...chain: ChainLayer[]): Promise<string[]> {
-  const attacher = await attacherOf(bench);
-  const device = await attacher.attach(request(chain, 'looked-at'));
+  const attacher = await attacherOf();
+  const device = await attacher.attach(request(chain, `${diskId}-again`));
   const mount = bench.mount(device.path);
   const files = readdirSync(mount).filter((name) => name !== 'lost+found');
   const contents = files.map((name) => sh('head', '-c1', path.join(mount, name)));
   bench.unmount(mount);
-  await attacher.detach(request(chain, 'looked-at'));
+  await attacher.detach(request(chain, `${diskId}-again`));
   expect(contents).toEqual(files.map((name) => name.charAt(0)));
   return files.toSorted();
 }
 
 it.each(['ext4', 'xfs'])('grows in use, %s', async (filesystem) => {
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   const disk = request([bench.image('qcow2', 320 * MiB)]);
   const device = await attacher.attach(disk);
   sh(`mkfs.${filesystem}`, '-q', device.path);
@@ -134,7 +154,7 @@ it.each(['ext4', 'xfs'])('grows in use, %s', async (filesystem) => {
 });
 
 it('gives discarded space back', async () => {
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   const layer = bench.image('qcow2', size);
   const device = await attacher.attach(request([layer]));
   await write(device.path, 0, 'x'.repeat(16 * MiB));
@@ -145,7 +165,7 @@ it('gives discarded space back', async () => {
 });
 
 it('refuses to detach what is mounted, and leaves it in service', async () => {
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   const disk = request([bench.image('qcow2', size)]);
   const device = await attacher.attach(disk);
   sh('mkfs.ext4', '-q', device.path);
@@ -158,7 +178,7 @@ it('refuses to detach what is mounted, and leaves it in service', async () => {
 });
 
 it('of a daemon that was killed fails at once, and after detaching the disk has all that was fsynced', async () => {
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   const disk = request([bench.image('qcow2', size)]);
   const device = await attacher.attach(disk);
   await write(device.path, 4 * KiB, 'fsynced');
@@ -172,10 +192,10 @@ it('of a daemon that was killed fails at once, and after detaching the disk has 
 
 it('goes on when the supervisor is killed', async () => {
   const disk = request([bench.image('qcow2', size)]);
-  const device = await (await attacherOf(bench)).attach(disk);
+  const device = await (await attacherOf()).attach(disk);
   await kill(bench.supervisorPid(), 'SIGKILL');
   await write(device.path, 0, 'kept');
-  const attacher = await attacherOf(bench);
+  const attacher = await attacherOf();
   expect(await attacher.find(disk)).toEqual({ by: 'nbd', device, state: 'healthy' });
   await attacher.detach(disk);
 });
@@ -188,8 +208,8 @@ describe('broken off at any step', () => {
     const checkpoint = (step: string): void => {
       if (step === cutAt) throw new Error(`cut at ${cutAt}`);
     };
-    const cut = await bench.attacher({ dataPath, checkpoint });
-    const whole = await attacherOf(bench);
+    const cut = await attacherOf(checkpoint);
+    const whole = await attacherOf();
     if (cutAt.startsWith('attach-')) await expect(cut.attach(disk)).rejects.toThrow('cut at');
     const device = await whole.attach(disk);
     if (cutAt.startsWith('resize-')) await expect(cut.resize(disk, 2 * size)).rejects.toThrow('cut at');
