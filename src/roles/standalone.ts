@@ -6,6 +6,7 @@ import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
 import { listSteps } from '../lib/checkpoint.ts';
+import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import { storeSteps } from '../store/steps.ts';
 import { startHealthServer } from '../telemetry/health.ts';
@@ -26,6 +27,9 @@ export interface StandaloneOptions extends StandaloneConfig {
 /** `lamina standalone`: serves one pool on one CSI socket until `stop`. Attached disks stay attached. */
 export async function standalone(options: StandaloneOptions, stop: AbortSignal): Promise<number> {
   const { nodeName, version, killAt } = options;
+  if (process.getuid?.() !== 0) {
+    throw new LaminaError('unsupported', 'standalone attaches and mounts disks, which takes root: run it as root');
+  }
   const logger = createLogger(options.logLevel);
   const metrics = createMetrics();
   const steps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });

@@ -1,0 +1,77 @@
+import { CommanderError } from 'commander';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { readConfig } from '../../src/config.ts';
+
+const defaults = { nodeName: 'here', version: '1.2.3' };
+const read = (line: string, environment: NodeJS.ProcessEnv = {}) =>
+  readConfig(['node', 'lamina', ...line.split(' ').filter(Boolean)], environment, defaults);
+
+describe('the command line', () => {
+  let printed = '';
+  beforeEach(() => {
+    printed = '';
+    const print = (text: string | Uint8Array) => {
+      printed += String(text);
+      return true;
+    };
+    vi.spyOn(process.stdout, 'write').mockImplementation(print);
+    vi.spyOn(process.stderr, 'write').mockImplementation(print);
+  });
+  afterEach(() => vi.restoreAllMocks());
+
+  it('of standalone needs only a pool and a socket', () => {
+    expect(read('standalone --pool /p --socket /s')).toEqual({
+      role: 'standalone',
+      pool: '/p',
+      socket: '/s',
+      runDir: '/run/lamina',
+      nodeName: 'here',
+      logLevel: 'info',
+      reservedFraction: 0,
+      criticalFraction: 0.02,
+      overcommit: 2,
+      metricsSocket: null,
+      killAt: null,
+    });
+  });
+
+  it('takes fractions as numbers and as percentages', () => {
+    expect(read('standalone --pool /p --socket /s --reserved 5% --critical 0.1 --overcommit 10')).toMatchObject({
+      reservedFraction: 0.05,
+      criticalFraction: 0.1,
+      overcommit: 10,
+    });
+  });
+
+  it('cannot be changed once it is read', () => {
+    const config = read('tree /p --json');
+    expect(config).toEqual({ role: 'tree', pool: '/p', json: true });
+    expect(() => Object.assign(config, { pool: '/q' })).toThrow(TypeError);
+  });
+
+  it.each([
+    ['', 'Usage: lamina'],
+    ['standalone --socket /s', "required option '--pool <dir>'"],
+    ['standalone --pool /p --socket /s --overcommit 0.5', 'a number of at least 1'],
+    ['standalone --pool /p --socket /s --reserved 120%', 'a fraction from 0 to below 1'],
+    ['standalone --pool /p --socket /s --log-level loud', 'Allowed choices are debug'],
+    ['standalone --pool /p --socket /s --frob', "unknown option '--frob'"],
+    ['engine --idle-exit-seconds -1', 'a whole number of seconds'],
+    ['frob', "unknown command 'frob'"],
+    ['check', "missing required argument 'pool'"],
+  ])('refuses %j and says why', (line, words) => {
+    expect(() => read(line)).toThrow(CommanderError);
+    expect(printed).toContain(words);
+  });
+
+  it.each(['standalone', 'engine', 'tree', 'check'])('explains %s with --help', (command) => {
+    expect(() => read(`${command} --help`)).toThrow(expect.objectContaining({ exitCode: 0 }));
+    expect(printed).toContain(`Usage: lamina ${command}`);
+  });
+
+  it('takes the step that tests kill at from the environment', () => {
+    expect(read('standalone --pool /p --socket /s', { LAMINA_KILL_AT: 'collect/layer-removed' })).toMatchObject({
+      killAt: 'collect/layer-removed',
+    });
+  });
+});
