@@ -1,11 +1,12 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
-import { type ErrorCode, errnoOf, ifErrno, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
 import { readRecord } from '../lib/fs-records.ts';
-import { readQcow2Header } from '../qemu/qcow2-header.ts';
+import { type Findings, type Leftover, noting, type Problem } from './findings.ts';
 import { childrenOf, unreferencedLayers } from './graph.ts';
-import { backingPath, dataName, type PoolLayout } from './layout.ts';
+import { inspectLayer } from './inspect-layer.ts';
+import type { PoolLayout } from './layout.ts';
 import { listNames, type PoolContents } from './pool.ts';
 import {
   diskRecordSchema,
@@ -19,27 +20,6 @@ import {
   recordVersion,
   snapshotRecordSchema,
 } from './records.ts';
-
-/** Something that is not as it should be. */
-export interface Problem {
-  code: ErrorCode;
-  file: string;
-  message: string;
-}
-
-/** What a crash left that recovery puts right without anybody's help. */
-export interface Leftover {
-  layer: LayerId;
-  kind: 'unsealed' | 'grown' | 'stray-file' | 'merged';
-  /** For `grown`: the size of the file. For `merged`: nothing. */
-  sizeBytes?: number;
-  file: string;
-}
-
-interface Findings {
-  problems: Problem[];
-  leftovers: Leftover[];
-}
 
 export interface Inspection extends Findings {
   contents: PoolContents;
@@ -111,18 +91,6 @@ async function readLayers(layout: PoolLayout, problems: Problem[]): Promise<Map<
   return layers;
 }
 
-/** Runs `work`; what it throws of ours, or of the file system, becomes a problem of `file`. */
-async function noting(problems: Problem[], file: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (isLaminaError(error)) problems.push({ code: error.code, file, message: error.message });
-    else if (errnoOf(error))
-      problems.push({ code: 'record-corrupt', file, message: `${file} cannot be read: ${messageOf(error)}` });
-    else throw error;
-  }
-}
-
 function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: PoolContents): Problem[] {
   const problems: Problem[] = [];
   const report = (file: string, message: string) => problems.push({ code: 'graph-corrupt', file, message });
@@ -171,77 +139,6 @@ function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRe
     seen.add(id);
   }
   return false;
-}
-
-async function inspectLayer(
-  layout: PoolLayout,
-  contents: PoolContents,
-  layer: LayerRecord,
-  { problems, leftovers }: Findings,
-): Promise<void> {
-  const { id, format, sealed } = layer;
-  for (const name of await listNames(layout.layer(id))) {
-    const file = path.join(layout.layer(id), name);
-    if (name !== 'layer.json' && name !== dataName(format)) leftovers.push({ layer: id, kind: 'stray-file', file });
-  }
-  const file = layout.layerData(id, format);
-  await noting(problems, file, async () => {
-    const sizeBytes = await (format === 'raw' ? rawSize(file) : qcow2Size(contents, layer, file, leftovers));
-    if (sizeBytes === layer.virtualSizeBytes) return;
-    const wanted = `${layout.layerRecord(id)} says ${layer.virtualSizeBytes} bytes, ${file} has ${sizeBytes}`;
-    if (sealed || sizeBytes < layer.virtualSizeBytes)
-      throw new LaminaError(
-        'layer-corrupt',
-        `${wanted}: it was changed or cut off from outside; restore it from a backup`,
-      );
-    leftovers.push({ layer: id, kind: 'grown', sizeBytes, file });
-  });
-  const heads = [...contents.disks.values()].some((disk) => disk.head === id);
-  const named = [...contents.snapshots.values()].some((snapshot) => snapshot.layer === id);
-  if (!sealed && !heads && (named || childrenOf(contents.layers).has(id)))
-    leftovers.push({ layer: id, kind: 'unsealed', file });
-}
-
-async function rawSize(file: string): Promise<number> {
-  return (await stat(file)).size;
-}
-
-/** The image's own size, after its header was found to name the backing file that the record says, and nothing else. */
-async function qcow2Size(
-  contents: PoolContents,
-  layer: LayerRecord,
-  file: string,
-  leftovers: Leftover[],
-): Promise<number> {
-  const header = await readQcow2Header(file);
-  const refuse = (what: string) =>
-    new LaminaError(
-      'layer-corrupt',
-      `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`,
-    );
-  if (header.hasDataFile) throw refuse('has an external data file');
-  if (header.encrypted) throw refuse('is encrypted');
-  if (header.corrupt) throw refuse('is marked corrupt by QEMU');
-  const namesParent = (parent: LayerId | null) => {
-    const backing = parent ? contents.layers.get(parent) : undefined;
-    if (parent === null) return header.backingFile === null;
-    return (
-      backing !== undefined &&
-      header.backingFile === backingPath(parent, backing.format) &&
-      header.backingFormat === backing.format
-    );
-  };
-  if (!namesParent(layer.parent)) {
-    const grandparent = layer.parent ? contents.layers.get(layer.parent)?.parent : undefined;
-    // Compaction had put the merged file in place and died before it wrote so.
-    if (layer.sealed && grandparent !== undefined && namesParent(grandparent))
-      leftovers.push({ layer: layer.id, kind: 'merged', file });
-    else
-      throw refuse(
-        `names the backing file ${header.backingFile ?? '(none)'} where its record says ${layer.parent ?? '(none)'}`,
-      );
-  }
-  return header.virtualSizeBytes;
 }
 
 /** What the pool directory holds besides ours, or undefined where there is no such directory. */

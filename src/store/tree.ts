@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { formatBytes } from '../lib/bytes.ts';
 import { childrenOf } from './graph.ts';
-import { inspectPool, type Problem } from './inspect.ts';
+import type { Problem } from './findings.ts';
+import { inspectPool } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import type { PoolContents } from './pool.ts';
 import type { LayerId } from './records.ts';
