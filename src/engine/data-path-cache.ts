@@ -13,6 +13,7 @@ const surroundingsSchema = z.strictObject({
   bootId: z.string(),
   /** Of the pool's file system. */
   device: z.string(),
+  preferNbd: z.boolean(),
 });
 type Surroundings = z.infer<typeof surroundingsSchema>;
 
@@ -22,11 +23,11 @@ const cacheSchema = z.strictObject({
   dataPath: dataPathSchema,
 });
 
-export async function surroundingsOf(poolPath: string): Promise<Surroundings> {
+export async function surroundingsOf(poolPath: string, preferNbd: boolean): Promise<Surroundings> {
   const { stdout } = await run('qemu-storage-daemon', ['--version'], { timeoutMs: 10_000 });
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const { dev } = await stat(poolPath, { bigint: true });
-  return { qemu: stdout.split('\n')[0] ?? '', kernel: release(), bootId, device: deviceNumber(dev) };
+  return { qemu: stdout.split('\n')[0] ?? '', kernel: release(), bootId, device: deviceNumber(dev), preferNbd };
 }
 
 /** The outcome in the same surroundings, or null. What is not understood counts as none: the test can be run again. */

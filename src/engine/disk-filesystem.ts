@@ -1,7 +1,7 @@
-import { type FilesystemType, makeFilesystem } from '../host/filesystem.ts';
+import { makeFilesystem } from '../host/filesystem.ts';
 import { probeContent } from '../host/probe.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { filesystemTypes } from '../store/records.ts';
+import { type FilesystemType, filesystemTypes } from '../store/records.ts';
 import type { BlockDevice } from './attachment.ts';
 import type { StagingContext } from './staging-port.ts';
 

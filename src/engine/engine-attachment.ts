@@ -86,12 +86,15 @@ export class EngineAttachment {
     checkpoint('detach-engine/daemon-stopped');
   }
 
-  /** Grows image, export and device. Idempotent. @throws LaminaError `not-attached`, `engine-dead`, `engine-unresponsive` */
+  /**
+   * Grows image, export and device. Idempotent.
+   * @throws LaminaError `disk-in-use` where the backend cannot; `not-attached`, `engine-dead`, `engine-unresponsive`
+   */
   async resize(diskId: string, sizeBytes: number): Promise<void> {
     const { checkpoint, pathsOf } = this.#options;
     const paths = pathsOf(diskId);
     const backend = this.#backends[backendOf(await this.requireRunning(diskId))];
-    await growHead(paths.operationsSocket, sizeBytes);
+    if (backend.growsInUse) await growHead(paths.operationsSocket, sizeBytes);
     checkpoint('resize-engine/image-grown');
     const device = await backend.findDevice(paths);
     if (device !== null) await backend.growDevice(paths, device, sizeBytes);

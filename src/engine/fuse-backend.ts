@@ -7,7 +7,7 @@ import { blockDeviceSequence, blockDeviceSizeBytes } from '../host/block-device.
 import { findFuseMount } from '../host/fuse-mount.ts';
 import {
   createLoopDevice,
-  findLoopDevice,
+  findLoopDeviceOn,
   findOrphanedLoopDevice,
   hasBacking,
   refreshLoopCapacity,
@@ -27,6 +27,7 @@ const deviceRecord = z.strictObject({ device: z.string(), sequence: z.string() }
 
 /** A FUSE export, which is a file, and a loop device on it. */
 export class FuseBackend implements EngineBackend {
+  readonly growsInUse = true;
   readonly #directIo: boolean;
 
   constructor(options: { directIo: boolean }) {
@@ -46,8 +47,8 @@ export class FuseBackend implements EngineBackend {
     if (recorded !== null) return recorded;
     const device = await findFuseMount(paths.exportFile);
     if (device === null) return null;
-    const onExport = await findLoopDevice({ inode: exportInode, device });
-    return onExport?.path ?? findOrphanedLoopDevice(paths.exportFile);
+    const onExport = await findLoopDeviceOn({ inode: exportInode, device });
+    return onExport ?? findOrphanedLoopDevice(paths.exportFile);
   }
 
   refuseClosing(device: string): Promise<void> {

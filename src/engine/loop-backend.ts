@@ -3,7 +3,6 @@ import { ifErrno } from '../lib/errors.ts';
 import { blockDeviceSizeBytes, claimUnused } from '../host/block-device.ts';
 import {
   createLoopDevice,
-  fileIdentity,
   findLoopDevice,
   forbidDiscard,
   refreshLoopCapacity,
@@ -25,8 +24,7 @@ export class LoopBackend {
 
   /** The device's path, or null. */
   async find(file: string): Promise<string | null> {
-    const identity = await fileIdentity(file).catch(ifErrno('ENOENT', null));
-    return identity && ((await findLoopDevice(identity))?.path ?? null);
+    return findLoopDevice(file).catch(ifErrno('ENOENT', null));
   }
 
   /** Idempotent. @returns the device's path. @throws LaminaError `disk-in-use` */

@@ -20,6 +20,8 @@ export interface SelectDataPathOptions {
   /** The pool's directory. The test uses a scratch directory in its `tmp`. */
   poolPath: string;
   logger: Logger;
+  /** Takes the kernel's NBD device before FUSE where it has one, for those who never grow disks in use. */
+  preferNbd?: boolean;
 }
 
 /** No disk has such an id, so a test that was killed is recognised and cleared by the next. */
@@ -32,19 +34,19 @@ const scratchBytes = 24 * MiB;
  * @throws LaminaError `data-path-unsafe` where none is right.
  */
 export async function selectDataPath(options: SelectDataPathOptions): Promise<DataPath> {
-  const { client, runDir, poolPath, logger } = options;
+  const { client, runDir, poolPath, logger, preferNbd = false } = options;
   const run = runDirectory(runDir);
   await ensureRunDirectory(run);
   const directory = new PoolLayout(poolPath).selfTest;
   await clearScratch(options, directory);
-  const surroundings = await surroundingsOf(poolPath);
+  const surroundings = await surroundingsOf(poolPath, preferNbd);
   const cached = await readCachedDataPath(run.dataPath, surroundings);
   if (cached) return cached;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
     const scratch = { directory, diskId: selfTestDiskId, sizeBytes: scratchBytes };
     const attacherFor = (dataPath: DataPath) => new QemuAttacher({ client, dataPath, runDir, checkpoint: () => {} });
-    const dataPath = await firstProven({ scratch, attacherFor, logger });
+    const dataPath = await firstProven({ scratch, attacherFor, logger, preferNbd });
     await writeCachedDataPath(run.dataPath, surroundings, dataPath);
     logger.info(dataPath, 'data path chosen');
     return dataPath;
@@ -54,6 +56,7 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
 }
 
 interface Trial {
+  preferNbd: boolean;
   scratch: Scratch;
   attacherFor: (dataPath: DataPath) => QemuAttacher;
   logger: Logger;
@@ -66,11 +69,11 @@ async function firstProven(trial: Trial): Promise<DataPath> {
     proveLoop(attacher, trial.scratch),
   );
   const { rawDirectIo } = raw;
-  const candidates: DataPath[] = [
-    { ...base, rawDirectIo, exportDirectIo: true },
-    { ...base, rawDirectIo },
-  ];
-  if (await hasKernelNbd()) candidates.unshift({ ...base, rawDirectIo, backend: 'nbd' });
+  const fast: DataPath = { ...base, rawDirectIo, exportDirectIo: true };
+  const slow: DataPath = { ...base, rawDirectIo };
+  const nbd: DataPath[] = (await hasKernelNbd()) ? [{ ...base, rawDirectIo, backend: 'nbd' }] : [];
+  // NBD saves a hop, but a disk on it cannot grow in use.
+  const candidates = trial.preferNbd ? [...nbd, fast, slow] : [fast, ...nbd, slow];
   return firstRight(trial, candidates, (attacher) => proveEngine(attacher, trial.scratch));
 }
 

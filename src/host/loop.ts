@@ -1,14 +1,12 @@
 import { access, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { errnoOf, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { errnoOf, LaminaError } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
-const listTimeoutMs = 5000;
-const oneTimeoutMs = 2000;
 const discardLimit = 'queue/discard_max_bytes';
 /** For others' short looks at a device (blkid, udev) to end. */
 const releaseMs = 3000;
@@ -52,40 +50,57 @@ export function parseLoopDevices(json: string): { path: string; backing: FileIde
   });
 }
 
-/**
- * The kernel asks each file itself, so one FUSE daemon that hangs holds up the whole list; then the devices are asked one
- * by one, and those that hang are left out.
- */
 async function listAll(): Promise<ReturnType<typeof parseLoopDevices>> {
-  try {
-    return await list([], { timeoutMs: listTimeoutMs });
-  } catch (error) {
-    if (!isLaminaError(error, 'timeout')) throw error;
-  }
-  const names = (await readdir('/sys/block')).filter((name) => /^loop[0-9]+$/.test(name));
-  const lists = await Promise.all(
-    names.map((name) => list([path.join('/dev', name)], { timeoutMs: oneTimeoutMs }).catch(ifNoAnswer)),
-  );
-  return lists.flat();
+  return list([]);
 }
 
-async function list(devices: string[], limit: { timeoutMs: number }): Promise<ReturnType<typeof parseLoopDevices>> {
+async function list(devices: string[]): Promise<ReturnType<typeof parseLoopDevices>> {
   const args = ['--json', '--list', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN', ...devices];
-  const { stdout } = await run('losetup', args, limit);
+  const { stdout } = await run('losetup', args, { timeoutMs });
   return stdout.trim() === '' ? [] : parseLoopDevices(stdout);
 }
 
-/** A device that hangs, or that has no file. */
-function ifNoAnswer(error: unknown): [] {
-  if (isLaminaError(error, 'timeout', 'tool-failed')) return [];
-  throw error;
+/** Path of the loop device on what `backing` identifies, or null. Waits for every FUSE daemon below any loop device. */
+export async function findLoopDeviceOn(backing: FileIdentity): Promise<string | null> {
+  return (await listLoopDevices()).find((device) => isSame(device.backing, backing))?.path ?? null;
 }
 
-/** The loop device on a file, or null. */
-export async function findLoopDevice(backing: FileIdentity): Promise<LoopDevice | null> {
-  const isOnFile = (device: LoopDevice) =>
-    device.backing.inode === backing.inode && device.backing.device === backing.device;
-  return (await listLoopDevices()).find(isOnFile) ?? null;
+/**
+ * Path of the loop device on a file, or null. Asks only devices on files of that name: the kernel asks the file system
+ * for a file's identity, and a FUSE daemon that hangs would hold up what has nothing to do with it.
+ */
+export async function findLoopDevice(file: string): Promise<string | null> {
+  const identity = await fileIdentity(file);
+  const names = (await readdir('/sys/block')).filter((name) => /^loop[0-9]+$/.test(name));
+  for (const device of names.map((name) => path.join('/dev', name))) {
+    const name = await backingName(device);
+    if (name === null || !canBeSameFile(name, file)) continue;
+    const [found] = await list([device]).catch(ifNotThere);
+    if (found?.backing && isSame(found.backing, identity)) return device;
+  }
+  return null;
+}
+
+/**
+ * Whether two names of files, of which one may be of another mount namespace and start elsewhere, can mean the same:
+ * they end alike.
+ */
+export function canBeSameFile(one: string, other: string): boolean {
+  const [short = [], long = []] = [one.replace(/ \(deleted\)$/, ''), other]
+    .map((name) => name.split('/').filter(Boolean))
+    .toSorted((left, right) => left.length - right.length);
+  const depth = Math.min(short.length, 2);
+  return depth > 0 && short.slice(-depth).join('/') === long.slice(-depth).join('/');
+}
+
+function isSame(one: FileIdentity, other: FileIdentity): boolean {
+  return one.inode === other.inode && one.device === other.device;
+}
+
+/** Taken away meanwhile. */
+function ifNotThere(error: unknown): [] {
+  if (toolFailure(error)) return [];
+  throw error;
 }
 
 /**

@@ -1,15 +1,14 @@
 /**
  * Speaks generic netlink with the kernel's nbd driver, in Perl: Node can open no netlink socket, nbd-client 3.26 can
- * neither name the backend (so that the device is found again) nor grow a device, and Perl is in every Debian image.
- * Usage: `connect SOCKET EXPORT CONNECTIONS IDENTIFIER` prints the device's number; `resize INDEX BYTES IDENTIFIER`;
- * `disconnect INDEX`. Numbers are those of linux/nbd-netlink.h, linux/genetlink.h and the NBD protocol's document.
+ * not name the backend, by which the device is found again, and Perl is in every Debian image.
+ * Usage: `connect SOCKET EXPORT CONNECTIONS IDENTIFIER TIMEOUT-SECONDS` prints the device's number; `disconnect INDEX`. Numbers are those of linux/nbd-netlink.h, linux/genetlink.h and the NBD protocol's document.
  */
 export const nbdNetlinkScript = String.raw`
 use strict; use warnings;
 
 my ($action, @arguments) = @ARGV;
-my ($CONNECT, $DISCONNECT, $RECONFIGURE) = (1, 2, 3);
-my ($INDEX, $SIZE, $BLOCK_SIZE, $SERVER_FLAGS, $SOCKETS, $BACKEND) = (1, 2, 3, 5, 7, 10);
+my ($CONNECT, $DISCONNECT) = (1, 2);
+my ($INDEX, $SIZE, $BLOCK_SIZE, $TIMEOUT, $SERVER_FLAGS, $SOCKETS, $BACKEND) = (1, 2, 3, 4, 5, 7, 10);
 my ($SOCK_ITEM, $SOCK_FD) = (1, 1);
 my ($FIXED_NEWSTYLE, $NO_ZEROES, $OPT_EXPORT_NAME, $CAN_MULTI_CONN) = (1, 2, 1, 1 << 8);
 
@@ -75,21 +74,17 @@ sub negotiate {
 }
 
 sub connect_device {
-  my ($path, $export, $connections, $identifier) = @_;
+  my ($path, $export, $connections, $identifier, $seconds) = @_;
   my ($first, $size, $flags) = negotiate($path, $export);
   my @sockets = ($first);
   while (@sockets < $connections && $flags & $CAN_MULTI_CONN) { push @sockets, (negotiate($path, $export))[0] }
   my $items = join '', map { nested($SOCK_ITEM, u32($SOCK_FD, fileno $_)) } @sockets;
   my $reply = request(nbd(), $CONNECT, u64($SIZE, $size) . u64($BLOCK_SIZE, 512) . u64($SERVER_FLAGS, $flags)
-    . text($BACKEND, $identifier) . nested($SOCKETS, $items));
+    . u64($TIMEOUT, $seconds) . text($BACKEND, $identifier) . nested($SOCKETS, $items));
   print unpack('L', $reply->{$INDEX}), "\n";
 }
 
 if ($action eq 'connect') { connect_device(@arguments) }
 elsif ($action eq 'disconnect') { request(nbd(), $DISCONNECT, u32($INDEX, $arguments[0])) }
-elsif ($action eq 'resize') {
-  my ($index, $bytes, $identifier) = @arguments;
-  request(nbd(), $RECONFIGURE, u32($INDEX, $index) . u64($SIZE, $bytes) . text($BACKEND, $identifier));
-}
 else { die "unknown action $action\n" }
 `;

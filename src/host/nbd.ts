@@ -7,6 +7,11 @@ import { nbdNetlinkScript } from './nbd-netlink.ts';
 
 const timeoutMs = 30_000;
 const releaseMs = 5000;
+/**
+ * The kernel gives a connection up on which a request takes longer; without this it does after 30 s, which a busy disk
+ * can need. A request on its way when the daemon dies waits as long.
+ */
+const requestTimeoutSeconds = 120;
 
 export interface NbdServer {
   socketPath: string;
@@ -43,7 +48,8 @@ export async function findNbdDevice(identifier: string): Promise<string | null> 
 /** Connects a device of the kernel's choice to a server. @returns its path. */
 export async function connectNbdDevice(server: NbdServer): Promise<string> {
   const { socketPath, exportName, connections, identifier } = server;
-  const index = await netlink(['connect', socketPath, exportName, String(connections), identifier]);
+  const args = [socketPath, exportName, String(connections), identifier, String(requestTimeoutSeconds)];
+  const index = await netlink(['connect', ...args]);
   if (!/^[0-9]+$/.test(index))
     throw new LaminaError('tool-failed', `nbd connect: wanted a device number, found '${index}'`);
   const device = `/dev/nbd${index}`;
@@ -51,11 +57,6 @@ export async function connectNbdDevice(server: NbdServer): Promise<string> {
     throw new LaminaError('tool-failed', `${device} is connected but not to be seen: /dev is not the host's`);
   }
   return device;
-}
-
-/** Tells the kernel that the server's export has `sizeBytes` now. */
-export async function resizeNbdDevice(device: string, sizeBytes: number, identifier: string): Promise<void> {
-  await netlink(['resize', indexOf(device), String(sizeBytes), identifier]);
 }
 
 /** @throws LaminaError `disk-in-use` where the kernel does not let go of it. */

@@ -19,6 +19,8 @@ export interface RunResult {
   exitCode: number;
 }
 
+/** How long a killed process may take to end. */
+const killGraceMs = 5000;
 /** Output beyond this is cut off: no tool we call has more to say. */
 const maxOutputBytes = 16 * 1024 * 1024;
 
@@ -32,7 +34,8 @@ const maxOutputBytes = 16 * 1024 * 1024;
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   const prefix = ['--pdeathsig', 'KILL', '--'];
   if (options.background) prefix.push('nice', '-n', '19', 'ionice', '-c', '3');
-  const result = await execa('setpriv', [...prefix, file, ...args], {
+  const command = [file, ...args].join(' ');
+  const child = execa('setpriv', [...prefix, file, ...args], {
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
     extendEnv: false,
     reject: false,
@@ -42,7 +45,13 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
     ...(options.signal ? { cancelSignal: options.signal } : {}),
   });
-  const command = [file, ...args].join(' ');
+  const result = await endOrStuck(child, options.timeoutMs);
+  if (result === 'stuck') {
+    throw new LaminaError(
+      'timeout',
+      `${command}: killed after ${options.timeoutMs} ms and still there: it waits for its disk`,
+    );
+  }
   if (result.timedOut) {
     throw new LaminaError('timeout', `${command}: no end within ${options.timeoutMs} ms; killed`);
   }
@@ -57,6 +66,17 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   const how = exitCode === undefined ? `ended by ${result.signal ?? result.message}` : `exit code ${exitCode}`;
   const words = stderr.trim().slice(-2000) || stdout.trim().slice(-2000);
   throw new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: result });
+}
+
+/** A process that waits for a dead disk does not even end when it is killed, and must not keep us waiting with it. */
+async function endOrStuck<T>(child: PromiseLike<T>, timeoutMs: number): Promise<T | 'stuck'> {
+  const { promise: stuck, resolve } = Promise.withResolvers<'stuck'>();
+  const timer = setTimeout(() => resolve('stuck'), timeoutMs + killGraceMs);
+  try {
+    return await Promise.race([child, stuck]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** The exit code and standard error behind a `tool-failed`, for predicates that tell failures apart. */

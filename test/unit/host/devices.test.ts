@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { deviceNumber } from '../../../src/host/block-device.ts';
 import { fuseMountIn } from '../../../src/host/fuse-mount.ts';
-import { parseLoopDevices } from '../../../src/host/loop.ts';
+import { canBeSameFile, parseLoopDevices } from '../../../src/host/loop.ts';
 
 describe('parseLoopDevices', () => {
   it('reads what util-linux 2.38 prints, with its blanks', () => {
@@ -46,5 +46,20 @@ describe('deviceNumber', () => {
   it('takes a device number apart as the kernel packs it', () => {
     expect(deviceNumber(0x0802n)).toBe('8:2');
     expect(deviceNumber((1n << 20n) | 0xffn | (7n << 8n))).toBe('7:511');
+  });
+});
+
+describe('canBeSameFile', () => {
+  it.each([
+    ['/pool/layers/l1/data.raw', '/pool/layers/l1/data.raw', true],
+    ['/layers/l1/data.raw', '/pool/layers/l1/data.raw', true],
+    ['/data.raw', '/pool/layers/l1/data.raw', true],
+    ['/pool/layers/l1/data.raw (deleted)', '/pool/layers/l1/data.raw', true],
+    ['/pool/layers/l2/data.raw', '/pool/layers/l1/data.raw', false],
+    ['/', '/pool/layers/l1/data.raw', false],
+    ['/run/daemons/1/export', '/pool/layers/l1/data.raw', false],
+  ])('%s and %s: %s', (one, other, expected) => {
+    expect(canBeSameFile(one, other)).toBe(expected);
+    if (!one.endsWith(')')) expect(canBeSameFile(other, one)).toBe(expected);
   });
 });
