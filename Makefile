@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 IMAGE ?= lamina:dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build generate lint format unit integration sanity test demo bench image clean
+.PHONY: help setup build generate lint format unit integration sanity operator test demo bench image clean
 
 help: ## Say what the targets do.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ setup: ## Install what is missing: tools by apt, npm packages, Node itself among
 build: setup ## Bundle the program into dist/, for bin/lamina.
 	@node scripts/build.ts
 
-generate: setup ## Generate src/gen from proto/csi.proto.
+generate: setup ## Generate src/gen from proto/csi.proto, crds/ and docs/api.md from src/api.
 	@scripts/generate
 
 lint: setup ## Check types, rules, the code map, format, unused code and generated files.
@@ -33,8 +33,11 @@ integration: build ## Run the tests with real QEMU, devices and file systems (ro
 sanity: build ## Run CSI's conformance suite, csi-sanity, against the standalone driver (root).
 	@node scripts/test.ts sanity
 
+operator: setup ## Run the tests with a real Kubernetes API server, where etcd and kube-apiserver are at hand.
+	@node scripts/test.ts operator
+
 test: build ## Set up, build, lint and run all tests; ends with the count of all.
-	@node scripts/test.ts lint unit integration sanity
+	@node scripts/test.ts lint unit integration sanity operator
 
 demo: build ## Tell the story with real data on a temporary pool, and check every byte (root).
 	@scripts/demo

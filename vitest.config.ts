@@ -33,6 +33,17 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          // With a real API server; says what is missing where there is none.
+          name: 'operator',
+          include: ['test/operator/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+      {
+        extends: true,
+        test: {
           // In the emulated machine of test/vm/run, which is some twenty times slower.
           name: 'vm',
           include: ['test/vm/**/*.test.ts'],

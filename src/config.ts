@@ -1,5 +1,4 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { z } from 'zod';
 
 /** What the command line and the environment ask for; the only place that reads either. */
 export type Config = StandaloneConfig | EngineConfig | TreeConfig | CheckConfig;
@@ -41,8 +40,6 @@ export interface CheckConfig {
   json: boolean;
 }
 
-const environmentSchema = z.object({ LAMINA_KILL_AT: z.string().min(1).optional() });
-
 const exitCodes = `
 Exit codes:
   0   clean
@@ -65,7 +62,7 @@ export function readConfig(
     .version(defaults.version)
     .showHelpAfterError('(--help tells more)')
     .exitOverride();
-  const { LAMINA_KILL_AT: killAt = null } = environmentSchema.parse(environment);
+  const killAt = environment['LAMINA_KILL_AT'] || null;
   addStandalone(program, defaults.nodeName, (options) => {
     config = { role: 'standalone', killAt, ...options };
   });

@@ -11,7 +11,10 @@ const program = [process.execPath, process.argv[1] ?? '', 'engine'] as const;
 async function runRole(config: Config, stop: AbortSignal): Promise<number> {
   switch (config.role) {
     case 'standalone':
-      return (await import('./roles/standalone.ts')).standalone({ ...config, version: packageJson.version, program }, stop);
+      return (await import('./roles/standalone.ts')).standalone(
+        { ...config, version: packageJson.version, program },
+        stop,
+      );
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':

@@ -9,6 +9,7 @@ import type { EngineStep } from '../src/engine/steps.ts';
 import { ensureSupervisor, type SupervisorClient } from '../src/engine/supervisor-client.ts';
 import { isAlive, identifyProcess } from '../src/host/process.ts';
 import type { Checkpoint } from '../src/lib/checkpoint.ts';
+import { messageOf } from '../src/lib/errors.ts';
 import { pollUntil } from '../src/lib/poll.ts';
 import { type ChainLayer, type Format, layerIdSchema } from '../src/store/records.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
@@ -83,11 +84,14 @@ export class EngineBench {
     for (const directory of [...this.#mounts]) this.unmount(directory);
     const attacher = await this.attacher();
     const daemons = await attacher.daemonDiskIds();
-    for (const diskId of daemons) await attacher.detach({ diskId, chain: [] });
+    const failures: string[] = [];
+    for (const diskId of daemons) {
+      await attacher.detach({ diskId, chain: [] }).catch((error: unknown) => failures.push(messageOf(error)));
+    }
     await kill(this.supervisorPid(), 'SIGTERM');
     const leaks = await leaksBelow(this.directory);
     await clearBelow(this.directory);
-    expect({ daemons, leaks }).toEqual({ daemons: [], leaks: [] });
+    expect({ daemons, failures, leaks }).toEqual({ daemons: [], failures: [], leaks: [] });
   }
 }
 

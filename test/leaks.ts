@@ -28,8 +28,12 @@ export function loopsBelow(directory: string): string[] {
 /** Clears away what a failed test left below `directory`, so that the next one starts from nothing. */
 export async function clearBelow(directory: string): Promise<void> {
   // What goes by itself meanwhile is no failure here: `spawnSync` does not throw.
+  for (const line of mountsBelow(directory).toReversed()) {
+    if (!line.includes(' - fuse')) spawnSync('umount', ['-l', line.split(' ')[5] ?? '']);
+  }
+  // Before their daemons: a loop device on a dead export has lost its name.
+  for (const line of loopsBelow(directory)) spawnSync('losetup', ['-d', line.split(' ')[0] ?? '']);
   for (const { pid } of await processesNaming(directory)) spawnSync('kill', ['-KILL', String(pid)]);
   for (const line of mountsBelow(directory).toReversed()) spawnSync('umount', ['-l', line.split(' ')[5] ?? '']);
-  for (const line of loopsBelow(directory)) spawnSync('losetup', ['-d', line.split(' ')[0] ?? '']);
   if (existsSync(directory)) execFileSync('rm', ['-rf', '--one-file-system', directory]);
 }

@@ -16,7 +16,7 @@ export const codeMap: Record<string, { parts: readonly string[] | 'any'; package
   store: { parts: ['qemu', 'host', 'lib'], packages: ['zod'] },
   engine: { parts: ['qemu', 'host', 'store', 'lib'], packages: ['zod'] },
   transfer: { parts: ['store', 'qemu', 'lib'], packages: ['zod'] },
-  kube: { parts: ['api', 'lib'], packages: ['@kubernetes/client-node', 'zod'] },
+  kube: { parts: ['api', 'lib'], packages: ['yaml', 'zod'] },
   reconcile: { parts: ['api', 'kube', 'store', 'engine', 'transfer', 'lib'], packages: ['zod'] },
   csi: { parts: ['gen', 'api', 'lib'], packages: ['@grpc/grpc-js', 'zod'] },
   telemetry: { parts: ['lib'], packages: ['pino', 'prom-client'] },

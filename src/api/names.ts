@@ -33,3 +33,49 @@ export const snapshotterMetadataNames = [
 export const orchestratorContextPrefixes = ['csi.storage.k8s.io/', 'storage.kubernetes.io/'] as const;
 
 export const defaultPoolName = 'default';
+
+export const apiGroup = 'lamina.storage';
+export const apiVersion = 'v1alpha1';
+export const groupVersion = `${apiGroup}/${apiVersion}` as const;
+
+/**
+ * Which state of the definitions in crds/ the program relies on, written into each of them. Raise it with every change
+ * of a schema that the program does not work without, so that it can say at start that older ones are installed.
+ */
+export const schemaVersion = 1;
+
+/** What an object waits for before it goes. */
+export const finalizers = {
+  disk: 'lamina.storage/disk',
+  snapshot: 'lamina.storage/snapshot',
+} as const;
+
+export const annotations = {
+  schemaVersion: 'lamina.storage/schema-version',
+  csiName: 'lamina.storage/csi-name',
+  claim: 'lamina.storage/claim',
+} as const;
+
+/** Who owns which fields with server-side apply; another name would leave the old one's fields behind. */
+export const fieldManagers = {
+  controller: 'lamina-controller',
+  node: 'lamina-node',
+} as const;
+
+/** One sentence for each name that people meet on objects. */
+export const nameMeanings: Record<string, string> = {
+  [finalizers.disk]: 'On a DiskImage whose disk is in a pool, or may be: the object goes when the disk is gone.',
+  [finalizers.snapshot]: 'On a DiskSnapshot that is in a pool, or may be: the object goes when the snapshot is gone.',
+  [annotations.schemaVersion]:
+    'On the CustomResourceDefinitions: the state of the schemas, which the program checks at start.',
+  [annotations.csiName]:
+    'On a DiskImage or DiskSnapshot that CSI asked for: the name it was asked for by, of which its own is derived.',
+  [annotations.claim]:
+    'On a DiskImage that is a volume: `namespace/name` of the PersistentVolumeClaim it was made for.',
+  [nodeTopologyKey]: 'On nodes and PersistentVolumes, as topology: the node that has a volume.',
+};
+
+/** The name of the one DiskPool of a pool on a node. */
+export function diskPoolName(poolName: string, nodeName: string): string {
+  return `${poolName}.${nodeName}`;
+}

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { blockDeviceSequence, claimUnused } from '../host/block-device.ts';
 import { flush, freeze, type HeldMount, holdMount, thaw } from '../host/freeze.ts';
 import { mountDevice, unmountAll } from '../host/mount.ts';

@@ -1,6 +1,6 @@
 import { access, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { errnoOf, LaminaError } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';

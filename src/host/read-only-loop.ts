@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ifErrno } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { fileIdentity } from './loop.ts';

@@ -33,6 +33,7 @@ export const errorKinds = {
   'layer-corrupt': 'damaged',
   'graph-corrupt': 'damaged',
   'image-header-invalid': 'damaged',
+  'resource-invalid': 'damaged',
   'engine-unavailable': 'unavailable',
   'engine-dead': 'unavailable',
   'engine-unresponsive': 'unavailable',
@@ -41,6 +42,10 @@ export const errorKinds = {
   'tool-failed': 'internal',
   'tool-missing': 'unavailable',
   timeout: 'unavailable',
+  'api-unavailable': 'unavailable',
+  'api-conflict': 'busy',
+  'api-refused': 'internal',
+  'leadership-lost': 'unavailable',
   unsupported: 'unsupported',
 } as const;
 

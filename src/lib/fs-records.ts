@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { LaminaError, messageOf } from './errors.ts';
 
 /** Makes what was created, renamed or removed in `directory` survive a power cut. */
@@ -49,7 +49,7 @@ const versioned = z.object({ version: z.int() });
  * @throws LaminaError `record-version` for another version than `version`, `record-corrupt` for anything that is not
  *   such a record; both name the file. Errors of the file system (ENOENT, …) come as they are.
  */
-export async function readRecord<T>(file: string, version: number, schema: z.ZodType<T>): Promise<T> {
+export async function readRecord<T>(file: string, version: number, schema: z.core.$ZodType<T>): Promise<T> {
   const text = await readFile(file, 'utf8');
   let json: unknown;
   try {
@@ -57,7 +57,7 @@ export async function readRecord<T>(file: string, version: number, schema: z.Zod
   } catch (error) {
     throw corrupt(file, `it is not JSON (${messageOf(error)})`);
   }
-  const head = versioned.safeParse(json);
+  const head = z.safeParse(versioned, json);
   if (!head.success) throw corrupt(file, 'it has no version');
   if (head.data.version !== version) {
     throw new LaminaError(
@@ -65,7 +65,7 @@ export async function readRecord<T>(file: string, version: number, schema: z.Zod
       `${file} is a record of version ${head.data.version}, this program reads version ${version}: run the lamina that wrote it, or a newer one`,
     );
   }
-  const record = schema.safeParse(json);
+  const record = z.safeParse(schema, json);
   if (!record.success) throw corrupt(file, z.prettifyError(record.error).replaceAll('\n', ' '));
   return record.data;
 }

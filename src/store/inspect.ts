@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
 import { readRecord } from '../lib/fs-records.ts';
 import { type Findings, type Leftover, noting, type Problem } from './findings.ts';

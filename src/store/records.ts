@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Version of every record in a pool. Another version is refused, never guessed. */
 export const recordVersion = 1;

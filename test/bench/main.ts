@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { cpus, totalmem } from 'node:os';
+import { cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { formatBytes, GiB } from '../../src/lib/bytes.ts';
 import { messageOf } from '../../src/lib/errors.ts';
@@ -33,46 +33,67 @@ const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2), process.env);
   if (process.getuid?.() !== 0) throw new Error('mounting needs root: run it with sudo');
-  const say = (text: string) => process.stderr.write(`bench: ${text}\n`);
-  const place = await choosePlace(options, say);
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+  }
+  const context = { say: (text: string) => process.stderr.write(`bench: ${text}\n`), signal: interrupted.signal };
+  const place = await choosePlace(options, context);
   try {
-    await measure(options, place, say);
+    await measure(options, place, context);
   } finally {
     await place.close();
   }
 }
 
-async function measure(options: BenchOptions, place: Place, say: (text: string) => void): Promise<void> {
+interface Context {
+  say: (text: string) => void;
+  signal: AbortSignal;
+}
+
+async function measure(options: BenchOptions, place: Place, context: Context): Promise<void> {
   const { effort, directory } = options;
   const neededBytes = effort.dataBytes + 8 * effort.fioBytes + 2 * GiB;
   const workspace = await makeWorkspace({ base: await place.open(directory), prefix: 'bench-', neededBytes });
-  const head = await describe(options, place, workspace);
-  for (const line of head) say(line);
-  const results = await measureParts(options, place, { workspace, say });
-  process.stdout.write(`\n${head.join('\n')}\n\n${formatTable(results)}\n\n${formatVerdict(results)}\n`);
-  await mkdir(path.dirname(output), { recursive: true });
-  await writeFile(output, `${JSON.stringify(results, null, 2)}\n`);
-}
-
-async function measureParts(
-  options: BenchOptions,
-  place: Place,
-  { workspace, say }: Pick<Bench, 'workspace' | 'say'>,
-): Promise<Result[]> {
-  const metricsSocket = path.join(workspace.directory, 'metrics.sock');
-  const results: Result[] = [];
   try {
-    const driver = await place.start(workspace, metricsSocket);
-    // Without its driver the part that is running fails, and what is left is taken away.
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void driver.kill9());
-    const { effort, hostPathPlugin } = options;
-    const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say };
-    for (const part of options.parts) results.push(...(await parts[part](bench)));
-    await driver.stop();
+    const before = describeLoad();
+    const head = await describe(options, place, workspace);
+    for (const line of [...head, before]) context.say(line);
+    const results = await measureParts(options, { place, workspace }, context);
+    head.push(`${before}; after all this ${describeLoad()}`);
+    process.stdout.write(`\n${head.join('\n')}\n\n${formatTable(results)}\n\n${formatVerdict(results)}\n`);
+    await mkdir(path.dirname(output), { recursive: true });
+    await writeFile(output, `${JSON.stringify(results, null, 2)}\n`);
   } finally {
     await removeWorkspace(workspace.directory);
   }
+}
+
+async function measureParts(
+  { parts: names, effort, hostPathPlugin }: BenchOptions,
+  { place, workspace }: { place: Place; workspace: Workspace },
+  { say, signal }: Context,
+): Promise<Result[]> {
+  const metricsSocket = path.join(workspace.directory, 'metrics.sock');
+  signal.throwIfAborted();
+  const driver = await place.start(workspace, metricsSocket);
+  // Without its driver the part that is running fails, and what is left is taken away.
+  signal.addEventListener('abort', () => void driver.kill9());
+  const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say };
+  const results: Result[] = [];
+  for (const name of names) {
+    signal.throwIfAborted();
+    results.push(...(await parts[name](bench)));
+  }
+  await driver.stop();
   return results;
+}
+
+/** Other work on the machine is part of every figure. */
+function describeLoad(): string {
+  return `load average ${loadavg()
+    .map((load) => load.toFixed(1))
+    .join(', ')}`;
 }
 
 async function describe(

@@ -3,6 +3,7 @@ import { mkdtemp, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { run } from '../../src/lib/exec.ts';
 import { messageOf } from '../../src/lib/errors.ts';
+import { pollUntil } from '../../src/lib/poll.ts';
 import { type Standalone, startStandalone } from '../standalone.ts';
 import type { Workspace } from '../workspace.ts';
 import type { BenchOptions } from './options.ts';
@@ -23,11 +24,11 @@ export interface Place {
 }
 
 /** The container image where docker is at hand, for its QEMU is the one that ships; else this machine. */
-export async function choosePlace(options: BenchOptions, say: (text: string) => void): Promise<Place> {
+export async function choosePlace(options: BenchOptions, context: BuildContext): Promise<Place> {
   if (options.native) return nativePlace('as BENCH_NATIVE=1 asks for');
   const answer = await run('docker', ['info'], { timeoutMs }).catch((error: unknown) => messageOf(error));
   if (typeof answer === 'string') return nativePlace('there is no docker here to run the image with');
-  return containerPlace(options.image ?? (await buildImage(say)));
+  return containerPlace(options.image ?? (await buildImage(context)));
 }
 
 /** What the disks of the benchmarks promise has nothing to do with what they use. */
@@ -71,8 +72,11 @@ async function containerPlace(image: string): Promise<Place> {
       });
     },
     async close() {
-      const { stdout } = await run('docker', ['ps', '--all', '--quiet', '--filter', `name=${name}`], { timeoutMs });
-      if (stdout !== '') await run('docker', ['rm', '--force', name], { timeoutMs });
+      // Docker may be removing it already, which is an error to it.
+      await run('docker', ['rm', '--force', name], { timeoutMs, okExitCodes: [1] });
+      if (!(await pollUntil(() => isGone(name), { timeoutMs, intervalMs: 100 }))) {
+        throw new Error(`the container ${name} does not end`);
+      }
       if (shared === null) return;
       await run('umount', [shared], { timeoutMs });
       await rmdir(shared);
@@ -80,10 +84,20 @@ async function containerPlace(image: string): Promise<Place> {
   };
 }
 
-async function buildImage(say: (text: string) => void): Promise<string> {
+async function isGone(container: string): Promise<boolean> {
+  const { stdout } = await run('docker', ['ps', '--all', '--quiet', '--filter', `name=${container}`], { timeoutMs });
+  return stdout === '';
+}
+
+interface BuildContext {
+  say: (text: string) => void;
+  signal: AbortSignal;
+}
+
+async function buildImage({ say, signal }: BuildContext): Promise<string> {
   const image = 'lamina:bench';
   say(`building the container image ${image} (BENCH_IMAGE=… measures one that is there, BENCH_NATIVE=1 none)`);
-  await run('docker', ['build', '--network', 'host', '--tag', image, root], { timeoutMs: buildTimeoutMs });
+  await run('docker', ['build', '--network', 'host', '--tag', image, root], { timeoutMs: buildTimeoutMs, signal });
   return image;
 }
 

@@ -99,7 +99,7 @@ describe('the standalone plugin, when something fails', () => {
       '--ioengine=libaio',
     ];
     const verify = ['--direct=1', '--verify=crc32c', '--verify_fatal=1', '--time_based', '--runtime=12'];
-    const fio = spawn('fio', [...job, ...verify], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const fio = spawn('fio', [...job, ...verify], { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'] });
     const output: Buffer[] = [];
     for (const stream of [fio.stdout, fio.stderr]) stream.on('data', (bytes: Buffer) => output.push(bytes));
     const ended = once(fio, 'exit');

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { parameterNames, provisionerMetadataNames, snapshotterMetadataNames } from '../../api/names.ts';
 import { KiB, MiB, parseBytes } from '../../lib/bytes.ts';
 import { invalid } from '../validation/text.ts';

@@ -7,6 +7,12 @@ import { medianResult, type Result } from '../results.ts';
 
 const volumes = 5;
 
+const measured = [
+  { name: 'the plugin', pattern: /main\.js standalone /, atMost: 130 },
+  { name: 'the supervisor', pattern: /main\.js engine /, atMost: 60 },
+  { name: 'a daemon', pattern: /^\S*qemu-storage-daemon /, atMost: 12 },
+] as const;
+
 /** Resident memory of plugin, supervisor and daemons with volumes in use, in megabytes (10^6), after whatever was measured before. */
 export async function measureMemory(bench: Bench): Promise<Result[]> {
   const { csi, effort, say } = bench;
@@ -23,25 +29,24 @@ export async function measureMemory(bench: Bench): Promise<Result[]> {
     await fio({ file: device, pattern: 'randrw', blockBytes: 4 * KiB, queueDepth: 32, sizeBytes, seconds: 1 });
   }
   const processes = await processesNaming(bench.workspace.directory);
-  const sizes = async (pattern: RegExp) => {
+  const results: Result[] = [];
+  for (const { name, pattern, atMost } of measured) {
     const found = processes.filter(({ command }) => pattern.test(command));
     if (found.length === 0)
-      throw new Error(`no process is ${pattern.source} among:\n${processes.map(({ command }) => command).join('\n')}`);
-    return Promise.all(found.map(({ pid }) => residentMegabytes(pid)));
-  };
-  const results = [
-    medianResult('memory of the plugin', 'MB', await sizes(/main\.js standalone /), { atMost: 130 }),
-    medianResult('memory of the supervisor', 'MB', await sizes(/main\.js engine /), { atMost: 60 }),
-    medianResult('memory of a daemon', 'MB', await sizes(/^\S*qemu-storage-daemon /), { atMost: 12 }),
-  ];
+      throw new Error(`no process is ${name} among:\n${processes.map(({ command }) => command).join('\n')}`);
+    const resident = await Promise.all(found.map(({ pid }) => megabytes(pid, 'VmRSS')));
+    const anonymous = await Promise.all(found.map(({ pid }) => megabytes(pid, 'RssAnon')));
+    results.push(medianResult(`memory of ${name}`, 'MB', resident, { atMost }));
+    results.push(medianResult(`memory of ${name}, without mapped files`, 'MB', anonymous));
+  }
   await remove(bench, ...made);
   for (const { id } of snapshots) await csi.deleteSnapshot(id);
   return results;
 }
 
-async function residentMegabytes(pid: number): Promise<number> {
+async function megabytes(pid: number, field: 'VmRSS' | 'RssAnon'): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
+  const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
   if (kibibytes === undefined) throw new Error(`process ${pid} has ended`);
   return (Number(kibibytes) * KiB) / 1e6;
 }

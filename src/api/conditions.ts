@@ -1,0 +1,162 @@
+import { type ErrorCode, errorKinds } from '../lib/errors.ts';
+import type { KindName } from './kind.ts';
+
+/** A condition type: what it says, which statuses and reasons it has, and whether failures are named in it, too. */
+export interface ConditionType {
+  /** What `True` says. */
+  meaning: string;
+  reasons: Readonly<Record<string, { status: ConditionStatus; meaning: string }>>;
+  /** Whether it carries failures: reasons that are codes of docs/errors.md, with status False. */
+  failures: boolean;
+}
+
+type ConditionStatus = 'True' | 'False' | 'Unknown';
+
+const isTrue = (meaning: string) => ({ status: 'True', meaning }) as const;
+const isFalse = (meaning: string) => ({ status: 'False', meaning }) as const;
+const isUnknown = (meaning: string) => ({ status: 'Unknown', meaning }) as const;
+
+const nodeGone = isFalse('The Node object is gone, and with it what the node held; the object can be deleted.');
+const nodeSilent = isUnknown('The node plugin on the node has not reported for a while.');
+
+/** Every condition and reason there is: stable, as people and other programs match them. docs/api.md lists them. */
+export const conditionTypes = {
+  DiskImage: {
+    Placed: {
+      meaning: 'The node that has the disk, or will have it, is known.',
+      failures: false,
+      reasons: {
+        NodeGiven: isTrue('Whoever declared the disk named the node.'),
+        NodeChosen: isTrue('The controller chose the node by the room in its pool.'),
+        SourceNode: isTrue('The disk is made where its source is.'),
+        WaitingForSource: isFalse('The source is not there or not ready yet, so its node is not known.'),
+        SourceElsewhere: isFalse(
+          'The node in spec.nodeName is not the one that has the source, and layers are not moved.',
+        ),
+        PoolNotFound: isFalse('No node, or not the one that was named, has a pool of that name that is ready.'),
+        NoRoom: isFalse('No pool of that name has room for the disk; it is tried again when one has.'),
+      },
+    },
+    Ready: {
+      meaning: 'The disk is there and can be used.',
+      failures: true,
+      reasons: {
+        Made: isTrue('The disk is in the pool of its node.'),
+        WaitingForNode: isFalse('No node is chosen yet; the condition Placed says why.'),
+        WaitingForSource: isFalse('The source is not there or not ready yet.'),
+        Making: isFalse('The node is making the disk; status.progress says how far it is.'),
+        Deleting: isFalse('The disk is being deleted.'),
+        Lost: isFalse('The disk was made, but its pool does not hold it any more.'),
+        NodeGone: nodeGone,
+        NodeSilent: nodeSilent,
+      },
+    },
+    Sized: {
+      meaning: 'The disk has the size that spec.size asks for, or more.',
+      failures: true,
+      reasons: {
+        AsWanted: isTrue('There is nothing to grow.'),
+        Growing: isFalse('The node is growing the disk.'),
+        WaitingForDetach: isFalse('A disk of this kind grows only while no pod uses it.'),
+      },
+    },
+    Healthy: {
+      meaning: 'Nothing is known to be wrong with the disk or with what serves it.',
+      failures: true,
+      reasons: {
+        NothingFound: isTrue('No problem was found.'),
+        NotChecked: isUnknown('The disk has not been looked at yet.'),
+        NodeGone: nodeGone,
+        NodeSilent: nodeSilent,
+      },
+    },
+  },
+  DiskSnapshot: {
+    Ready: {
+      meaning: 'The snapshot is taken, and disks can start from it.',
+      failures: true,
+      reasons: {
+        Taken: isTrue('The snapshot is in the pool of its node.'),
+        WaitingForDisk: isFalse('The disk is not there or not ready yet.'),
+        Taking: isFalse('The node is taking the snapshot.'),
+        Deleting: isFalse('The snapshot is being deleted.'),
+        Lost: isFalse('The snapshot was taken, but its pool does not hold it any more.'),
+        NodeGone: nodeGone,
+        NodeSilent: nodeSilent,
+      },
+    },
+  },
+  DiskPool: {
+    Ready: {
+      meaning: 'The pool is served: disks can be made in it and used.',
+      failures: true,
+      reasons: {
+        Serving: isTrue('The node plugin serves the pool.'),
+        Starting: isFalse('The node plugin has started, and recovers and tests the pool.'),
+        Stopped: isFalse('The node plugin was stopped; volumes that are in use go on.'),
+        NodeGone: isFalse('The Node object is gone, and the pool with it.'),
+        NodeSilent: nodeSilent,
+      },
+    },
+    DataPathProven: {
+      meaning: 'What was written through the data path in the self-test was read back right.',
+      failures: true,
+      reasons: {
+        SelfTestPassed: isTrue('The way to attach disks that status.dataPath names passed the self-test.'),
+        SelfTestRunning: isUnknown('The self-test is running.'),
+      },
+    },
+    SpaceAvailable: {
+      meaning: 'There is room in the file system for new work.',
+      failures: false,
+      reasons: {
+        AboveMarks: isTrue('There is more free space than the marks ask for.'),
+        BelowWarningMark: isTrue('Free space is short: delete or trim disks, or add space.'),
+        BelowCriticalMark: isFalse('Nothing that takes space is started any more: delete or trim disks, or add space.'),
+      },
+    },
+    Claimed: {
+      meaning: 'Everything that the pool holds has its object in the cluster.',
+      failures: false,
+      reasons: {
+        AllClaimed: isTrue('There is nothing in the pool without an object.'),
+        OrphansFound: isFalse('The pool holds what status.orphans lists, without an object.'),
+      },
+    },
+  },
+} as const satisfies Record<KindName, Readonly<Record<string, ConditionType>>>;
+
+type Types = typeof conditionTypes;
+
+export type ConditionTypeOf<Kind extends KindName> = Extract<keyof Types[Kind], string>;
+
+/** The reasons a condition may have: its own, and where it carries failures a FailureReason. */
+export type ReasonOf<Kind extends KindName, Type extends ConditionTypeOf<Kind>> = Types[Kind][Type] extends {
+  reasons: infer Reasons;
+  failures: infer Failures;
+}
+  ? Extract<keyof Reasons, string> | (Failures extends true ? FailureReason : never)
+  : never;
+
+type PascalCase<Text extends string> = Text extends `${infer Head}-${infer Tail}`
+  ? `${Capitalize<Head>}${PascalCase<Tail>}`
+  : Capitalize<Text>;
+
+/** A code of docs/errors.md as a reason: `PoolFull` for `pool-full`. `Unexpected` is an error that nobody foresaw. */
+export type FailureReason = PascalCase<ErrorCode> | 'Unexpected';
+
+const codeOfReason = new Map(Object.keys(errorKinds).map((code) => [pascalCase(code), code as ErrorCode]));
+
+/** The reason for a failure of that code; of none for an error that nobody foresaw. */
+export function failureReason(code: ErrorCode | undefined): FailureReason {
+  return code === undefined ? 'Unexpected' : (pascalCase(code) as FailureReason);
+}
+
+/** The code behind a reason, or undefined where the reason is none of a foreseen failure. */
+export function failureCode(reason: string): ErrorCode | undefined {
+  return codeOfReason.get(reason);
+}
+
+function pascalCase(text: string): string {
+  return text.replace(/(?:^|-)([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
