@@ -18,7 +18,6 @@ const created = z.iso.datetime();
 export const formats = ['qcow2', 'raw'] as const;
 export type Format = (typeof formats)[number];
 export const preallocations = ['off', 'metadata', 'falloc', 'full'] as const;
-export type Preallocation = (typeof preallocations)[number];
 export const filesystemTypes = ['ext4', 'xfs', 'btrfs'] as const;
 export type FilesystemType = (typeof filesystemTypes)[number];
 
