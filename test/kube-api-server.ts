@@ -6,6 +6,7 @@ import { request } from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Connection } from '../src/kube/connection.ts';
 import { pollUntil } from '../src/lib/poll.ts';
 
 export interface ApiAnswer {
@@ -54,6 +55,7 @@ export class KubeApiServer {
   readonly #token: string;
   readonly #processes: ChildProcess[] = [];
   #certificate = '';
+  #startAgain: () => Promise<void> = async () => {};
 
   private constructor(directory: string, port: number) {
     this.#directory = directory;
@@ -66,7 +68,8 @@ export class KubeApiServer {
     const server = new KubeApiServer(await mkdtemp(path.join(tmpdir(), 'lamina-kube-')), port);
     try {
       await server.#startEtcd(programs.etcd, etcdPort, peerPort);
-      await server.#startApiServer(programs['kube-apiserver'], etcdPort);
+      server.#startAgain = () => server.#startApiServer(programs['kube-apiserver'], etcdPort);
+      await server.#startAgain();
       await server.#untilReady();
       return server;
     } catch (error) {
@@ -105,14 +108,23 @@ export class KubeApiServer {
     return promise;
   }
 
+  /** How to reach it, as an administrator. */
+  get connection(): Connection {
+    const server = new URL(`https://127.0.0.1:${this.port}`);
+    return { server, certificateAuthority: this.#certificate, token: this.#token, namespace: 'default' };
+  }
+
+  /** Kills the API server, and starts it again on the same port; etcd goes on. */
+  async restart(): Promise<void> {
+    const apiServer = this.#processes.pop();
+    if (apiServer) await kill(apiServer);
+    await this.#startAgain();
+    await this.#untilReady();
+  }
+
   /** Ends both processes and removes all of their files. */
   async stop(): Promise<void> {
-    for (const child of this.#processes.toReversed()) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const ended = once(child, 'exit');
-      child.kill('SIGKILL');
-      await ended;
-    }
+    for (const child of this.#processes.toReversed()) await kill(child);
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -176,6 +188,13 @@ export class KubeApiServer {
   #at(name: string): string {
     return path.join(this.#directory, name);
   }
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
 }
 
 async function freePorts(count: number): Promise<number[]> {

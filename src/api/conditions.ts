@@ -126,18 +126,6 @@ export const conditionTypes = {
   },
 } as const satisfies Record<KindName, Readonly<Record<string, ConditionType>>>;
 
-type Types = typeof conditionTypes;
-
-export type ConditionTypeOf<Kind extends KindName> = Extract<keyof Types[Kind], string>;
-
-/** The reasons a condition may have: its own, and where it carries failures a FailureReason. */
-export type ReasonOf<Kind extends KindName, Type extends ConditionTypeOf<Kind>> = Types[Kind][Type] extends {
-  reasons: infer Reasons;
-  failures: infer Failures;
-}
-  ? Extract<keyof Reasons, string> | (Failures extends true ? FailureReason : never)
-  : never;
-
 type PascalCase<Text extends string> = Text extends `${infer Head}-${infer Tail}`
   ? `${Capitalize<Head>}${PascalCase<Tail>}`
   : Capitalize<Text>;

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { conditionsField, count, poolName, quantityField, quantityReport, subdomain } from './fields.ts';
 import { sourceField } from './disk-source.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
@@ -36,7 +36,10 @@ const specSchema = z
       .default('off'),
     clusterSize: z
       .enum(clusterSizes)
-      .meta({ description: 'Unit in which a qcow2 disk takes space and copies on write; 64Ki where it is left out.' })
+      .meta({
+        description:
+          'Unit in which a qcow2 disk takes space and copies on write; 128Ki where it is left out. With a bigger one, fstrim gives nothing back to the pool.',
+      })
       .optional(),
     liveSnapshots: z
       .boolean()

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { conditionsField, count, poolName, quantityReport, subdomain, text, timestamp } from './fields.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { immutable, withRules } from './rule.ts';
@@ -78,7 +78,6 @@ const orphanSchema = z
     liveSnapshots: z.boolean().meta({ description: 'Of a disk: whether live snapshots were asked for.' }).optional(),
   })
   .meta({ description: 'One disk or snapshot without an object, and all that is needed to declare it again.' });
-export type Orphan = z.output<typeof orphanSchema>;
 
 const statusSchema = z
   .object({

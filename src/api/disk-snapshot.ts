@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { conditionsField, count, quantityReport, subdomain, timestamp } from './fields.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { immutable, immutableOnceSet, withRules } from './rule.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseQuantity } from '../lib/quantity.ts';
 
 /** A name of an object, of a node for one. */
@@ -60,7 +60,6 @@ const conditionSchema = z
     observedGeneration: count.optional().meta({ description: 'The metadata.generation that the condition is about.' }),
   })
   .meta({ description: 'One aspect of the state.' });
-export type Condition = z.output<typeof conditionSchema>;
 
 /** An empty list where there is none. */
 export const conditionsField = z

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { LaminaError } from '../lib/errors.ts';
 import { diskImageKind } from './disk-image.ts';
 import { diskPoolKind } from './disk-pool.ts';
@@ -25,9 +25,6 @@ interface ManifestOf<K extends Kind> {
   status?: z.input<K['status']>;
 }
 
-export type DiskImage = ObjectOf<typeof diskImageKind>;
-export type DiskSnapshot = ObjectOf<typeof diskSnapshotKind>;
-export type DiskPool = ObjectOf<typeof diskPoolKind>;
 export type DiskImageManifest = ManifestOf<typeof diskImageKind>;
 export type DiskSnapshotManifest = ManifestOf<typeof diskSnapshotKind>;
 export type DiskPoolManifest = ManifestOf<typeof diskPoolKind>;
@@ -41,6 +38,8 @@ interface Resource<K extends Kind> {
   namespaced: boolean;
   /** @throws LaminaError `resource-invalid` that names the object and each field that is not understood */
   parse: (object: unknown) => ObjectOf<K>;
+  /** The same for members of the status alone, to compare what is to be written with what is there. */
+  parseStatus: (status: unknown) => z.output<K['status']>;
 }
 
 export const diskImages: Resource<typeof diskImageKind> = resourceOf(diskImageKind);
@@ -56,6 +55,7 @@ function resourceOf<K extends Kind>(kind: K): Resource<K> {
     plural: kind.plural,
     namespaced,
     parse: parserOf(kind),
+    parseStatus: (status) => kind.status.parse(status) as z.output<K['status']>,
   };
 }
 

@@ -60,11 +60,12 @@ export async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: 
   return { value, ms: performance.now() - start };
 }
 
-/** Runs each of `variants` once a round, in turns forwards and backwards, so that none is always the first. */
+/** Runs each of `variants` once a round, in an order that changes, so that none always follows the same other one. */
 export async function interleave<T>(rounds: number, variants: readonly (() => Promise<T>)[]): Promise<T[][]> {
   const results: T[][] = variants.map(() => []);
   for (let round = 0; round < rounds; round++) {
-    const order = variants.map((_, index) => index);
+    const first = Math.floor(round / 2);
+    const order = variants.map((_, index) => (index + first) % variants.length);
     for (const index of round % 2 === 0 ? order : order.toReversed()) {
       const value = await variants[index]?.();
       results[index]?.push(value as T);

@@ -32,7 +32,7 @@ export interface BenchOptions {
   directory: string;
 }
 
-const full: Effort = { fioSeconds: 5, fioBytes: GiB, rounds: 5, calls: 40, liveSnapshots: 100, dataBytes: 10 * GiB };
+const full: Effort = { fioSeconds: 5, fioBytes: GiB, rounds: 6, calls: 40, liveSnapshots: 100, dataBytes: 10 * GiB };
 const quick: Effort = { fioSeconds: 2, fioBytes: 512 * MiB, rounds: 3, calls: 12, liveSnapshots: 20, dataBytes: GiB };
 
 const bytes = z.string().transform((text, context) => {

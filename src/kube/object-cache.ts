@@ -1,0 +1,140 @@
+import { LaminaError } from '../lib/errors.ts';
+import { type KubeObject, keyOf } from './objects.ts';
+
+/** The values under which an object is found in an index. */
+export type Indexer<T> = (object: T) => readonly string[];
+
+/** What became of an object: made (no `before`), changed, or gone (no `after`). */
+export interface Change<T> {
+  key: string;
+  before?: T | undefined;
+  after?: T | undefined;
+}
+
+/** The objects of one type, as they were a moment ago. They are frozen: whoever wants one changed asks the API server. */
+export interface ObjectCache<T extends KubeObject> {
+  readonly size: number;
+  /** @throws LaminaError `resource-invalid` for an object that is there, but could not be understood */
+  get(key: string): T | undefined;
+  /** Whether there is such an object, understood or not. */
+  has(key: string): boolean;
+  /** All that are understood. Those that are not, `has` and `keys` tell of. */
+  list(): T[];
+  /** Of all objects, understood or not. */
+  keys(): string[];
+  byIndex(index: string, value: string): T[];
+}
+
+/** An object that was sent, or the reason why it could not be understood. */
+export type Decoded<T> = { object: T } | { key: string; resourceVersion: string; invalid: LaminaError };
+
+/** An ObjectCache and the ways to fill it, which are the reflector's alone. */
+export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> {
+  readonly #entries = new Map<string, Decoded<T>>();
+  readonly #indexers: Readonly<Record<string, Indexer<T>>>;
+  /** index, value, keys */
+  readonly #indexes = new Map<string, Map<string, Set<string>>>();
+
+  constructor(indexers: Readonly<Record<string, Indexer<T>>> = {}) {
+    this.#indexers = indexers;
+    for (const index of Object.keys(indexers)) this.#indexes.set(index, new Map());
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(key: string): T | undefined {
+    const entry = this.#entries.get(key);
+    if (entry && 'invalid' in entry) throw entry.invalid;
+    return entry?.object;
+  }
+
+  has(key: string): boolean {
+    return this.#entries.has(key);
+  }
+
+  list(): T[] {
+    return [...this.#entries.values()].flatMap((entry) => ('object' in entry ? [entry.object] : []));
+  }
+
+  keys(): string[] {
+    return [...this.#entries.keys()];
+  }
+
+  byIndex(index: string, value: string): T[] {
+    const values = this.#indexes.get(index);
+    if (!values) throw new LaminaError('invalid-parameter', `there is no index '${index}' in this cache`);
+    return [...(values.get(value) ?? [])].flatMap((key) => this.#understood(key) ?? []);
+  }
+
+  /** Takes in an object that is new or changed. @returns what changed, undefined where it was known in this version */
+  put(entry: Decoded<T>): Change<T> | undefined {
+    const key = keyOfEntry(entry);
+    const earlier = this.#entries.get(key);
+    if (earlier && versionOf(earlier) === versionOf(entry)) return undefined;
+    const before = this.#unindex(key);
+    this.#entries.set(key, entry);
+    if ('invalid' in entry) return { key, before };
+    deepFreeze(entry.object);
+    this.#index(key, entry.object);
+    return { key, before, after: entry.object };
+  }
+
+  remove(key: string): Change<T> | undefined {
+    if (!this.#entries.has(key)) return undefined;
+    const before = this.#unindex(key);
+    this.#entries.delete(key);
+    return { key, before };
+  }
+
+  /** Removes all objects that are not among `keys`, after a complete list. */
+  retain(keys: ReadonlySet<string>): Change<T>[] {
+    return this.keys().flatMap((key) => (keys.has(key) ? [] : (this.remove(key) ?? [])));
+  }
+
+  #understood(key: string): T | undefined {
+    const entry = this.#entries.get(key);
+    return entry && 'object' in entry ? entry.object : undefined;
+  }
+
+  #index(key: string, object: T): void {
+    for (const [index, indexer] of Object.entries(this.#indexers)) {
+      const values = this.#indexes.get(index);
+      for (const value of indexer(object)) {
+        const keys = values?.get(value);
+        if (keys) keys.add(key);
+        else values?.set(value, new Set([key]));
+      }
+    }
+  }
+
+  /** @returns the object as it was */
+  #unindex(key: string): T | undefined {
+    const object = this.#understood(key);
+    if (!object) return undefined;
+    for (const [index, indexer] of Object.entries(this.#indexers)) {
+      const values = this.#indexes.get(index);
+      for (const value of indexer(object)) {
+        const keys = values?.get(value);
+        keys?.delete(key);
+        if (keys?.size === 0) values?.delete(value);
+      }
+    }
+    return object;
+  }
+}
+
+function keyOfEntry<T extends KubeObject>(entry: Decoded<T>): string {
+  return 'object' in entry ? keyOf(entry.object.metadata) : entry.key;
+}
+
+function versionOf<T extends KubeObject>(entry: Decoded<T>): string | undefined {
+  return 'object' in entry ? entry.object.metadata.resourceVersion : entry.resourceVersion;
+}
+
+function deepFreeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return;
+  Object.freeze(value);
+  for (const member of Object.values(value)) deepFreeze(member);
+}
