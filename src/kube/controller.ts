@@ -92,6 +92,9 @@ export class Controller {
       this.#observeQueue();
       try {
         if (!signal.aborted) await this.#reconcile(key, signal);
+      } catch (error) {
+        // What observes reconciles must not end them.
+        this.#options.logger.error({ error, controller: this.#options.name, key }, 'an observer failed');
       } finally {
         this.#queue.done(key);
       }

@@ -4,7 +4,7 @@ import { type KubeObject, keyOf } from './objects.ts';
 /** The values under which an object is found in an index. */
 export type Indexer<T> = (object: T) => readonly string[];
 
-/** What became of an object: made (no `before`), changed, or gone (no `after`). */
+/** What became of an object: made (no `before`), changed, or gone (no `after`). For one that is not understood both are missing, as far as it is not. */
 export interface Change<T> {
   key: string;
   before?: T | undefined;

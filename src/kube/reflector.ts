@@ -108,7 +108,7 @@ export class Reflector<T extends KubeObject> {
       for (const item of page.items) {
         const entry = this.#decode(item);
         keys.add('object' in entry ? keyOf(entry.object.metadata) : entry.key);
-        this.#emit(this.#cache.put(entry));
+        this.#put(entry);
       }
       resourceVersion = page.resourceVersion;
     }
@@ -155,7 +155,8 @@ export class Reflector<T extends KubeObject> {
   #take({ type, object }: WatchEvent): string {
     if (type === 'BOOKMARK') return versionOfBookmark(object);
     const { resourceVersion, ...metadata } = metadataOf(object, this.type.kind);
-    this.#emit(type === 'DELETED' ? this.#cache.remove(keyOf(metadata)) : this.#cache.put(this.#decode(object)));
+    if (type === 'DELETED') this.#emit(this.#cache.remove(keyOf(metadata)));
+    else this.#put(this.#decode(object));
     return resourceVersion;
   }
 
@@ -167,6 +168,17 @@ export class Reflector<T extends KubeObject> {
       const { resourceVersion, ...metadata } = metadataOf(json, this.type.kind);
       return { key: keyOf(metadata), resourceVersion, invalid: error };
     }
+  }
+
+  #put(entry: Decoded<T>): void {
+    const change = this.#cache.put(entry);
+    if (change && 'invalid' in entry) {
+      this.#options.logger.error(
+        { error: entry.invalid, key: entry.key },
+        'an object is not understood, and left alone',
+      );
+    }
+    this.#emit(change);
   }
 
   #emit(change: Change<T> | undefined): void {

@@ -96,7 +96,8 @@ export class ResourceClient<T extends KubeObject> {
   /** Deletes the object, as far as its finalizers let it; fine where it is not there. @throws ApiError, with isConflict where it has another uid */
   async removeIfPresent(ref: ObjectRef, { signal, uid, propagationPolicy }: DeleteOptions = {}): Promise<void> {
     const path = objectPath(this.type, ref);
-    const body = { propagationPolicy, ...(uid ? { preconditions: { uid } } : {}) };
+    const preconditions = uid ? { uid } : undefined;
+    const body = { kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy, preconditions };
     await this.#unlessMissing(ref, () => this.#client.request({ method: 'DELETE', path, body, signal }));
   }
 

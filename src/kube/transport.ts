@@ -45,7 +45,11 @@ export class Transport {
     request.signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     const send = this.#connection.server.protocol === 'https:' ? httpsRequest : httpRequest;
-    const outgoing = send(options, resolve);
+    const outgoing = send(options, (answer) => {
+      // Whoever reads it is told by the reading; an error before that must not end the process.
+      answer.on('error', () => {});
+      resolve(answer);
+    });
     outgoing.on('error', reject);
     // Finds a peer that vanished without a word, while nothing is sent either way.
     outgoing.on('socket', (socket) => socket.setKeepAlive(true, keepAlive.keepAliveMsecs));

@@ -86,7 +86,7 @@ function fioArguments(job: FioJob): string[] {
     ioengine: 'libaio',
     direct: 1,
     'output-format': 'json',
-    ...(job.seconds === undefined ? {} : { time_based: 1, runtime: job.seconds, ramp_time: 1 }),
+    ...(job.seconds === undefined ? {} : { time_based: 1, runtime: job.seconds, ramp_time: 0.5 }),
     ...(job.ioBytes === undefined ? {} : { io_size: job.ioBytes }),
     ...(job.seed === undefined ? {} : { randseed: job.seed }),
   };

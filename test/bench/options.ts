@@ -9,7 +9,7 @@ export interface Effort {
   /** Measured time of one fio run. */
   fioSeconds: number;
   fioBytes: number;
-  /** Interleaved rounds of fio. */
+  /** Interleaved rounds of fio: many short ones, so that what else the machine does slows all variants alike. */
   rounds: number;
   /** Calls of each kind. */
   calls: number;
@@ -32,7 +32,7 @@ export interface BenchOptions {
   directory: string;
 }
 
-const full: Effort = { fioSeconds: 5, fioBytes: GiB, rounds: 6, calls: 40, liveSnapshots: 100, dataBytes: 10 * GiB };
+const full: Effort = { fioSeconds: 2, fioBytes: GiB, rounds: 12, calls: 40, liveSnapshots: 100, dataBytes: 10 * GiB };
 const quick: Effort = { fioSeconds: 2, fioBytes: 512 * MiB, rounds: 3, calls: 12, liveSnapshots: 20, dataBytes: GiB };
 
 const bytes = z.string().transform((text, context) => {

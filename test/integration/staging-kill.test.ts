@@ -23,7 +23,7 @@ const story = path.join(import.meta.dirname, '../fixtures/staging-story.ts');
 function runUntil(step: string): Promise<string | null> {
   return new Promise((resolve, reject) => {
     execFile(process.execPath, [story, scene.directory, step], (error, _, stderr) => {
-      if (error && error.signal === undefined) reject(new Error(stderr, { cause: error }));
+      if (error && !error.signal) reject(new Error(stderr, { cause: error }));
       else resolve(error?.signal ?? null);
     });
   });

@@ -83,7 +83,8 @@ describe.each([
     await scene.unstage('d');
   });
 
-  it.runIf(growsMounted[fsType])('grows while it is mounted', async () => {
+  it('grows while it is mounted', async (context) => {
+    context.skip(!growsMounted[fsType], 'growing a mounted ext4 takes CAP_SYS_RESOURCE, which root lacks here');
     scene.disks.create('d', sizeBytes);
     await scene.stage('d', access);
     const target = await scene.publish('d', 'a', access);
@@ -98,7 +99,8 @@ describe.each([
     await teardown('d', 'a');
   });
 
-  it.runIf(!growsMounted[fsType])('says what to do where this machine does not let it grow mounted', async () => {
+  it('says what to do where this machine does not let it grow mounted', async (context) => {
+    context.skip(growsMounted[fsType], `this machine lets a mounted ${fsType} grow`);
     scene.disks.create('d', sizeBytes);
     await scene.stage('d', access);
     const target = await scene.publish('d', 'a', access);

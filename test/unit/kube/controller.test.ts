@@ -192,6 +192,26 @@ describe('a reconcile that fails', () => {
   });
 });
 
+describe('an observer that fails', () => {
+  it('does not stop the work', async () => {
+    const seen: string[] = [];
+    const observer = {
+      observeReconcile: () => {
+        throw new Error('no such label');
+      },
+      observeQueue: () => {},
+    };
+    const reconcile = async (key: string) => {
+      seen.push(key);
+      return 'done' as const;
+    };
+    const controller = makeController(reconcile, { observer, workers: 1 });
+    start(controller);
+    for (const key of ['a', 'b']) controller.enqueue(key);
+    await until(() => seen.length === 2);
+  });
+});
+
 describe('a controller that is stopped', () => {
   it('interrupts what it works on, waits for its end, and begins nothing new', async () => {
     const seen: string[] = [];

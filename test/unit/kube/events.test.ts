@@ -31,11 +31,16 @@ function stored(): Json[] {
   return scene.server.objects.list(eventType);
 }
 
+/** Waits until no answer is awaited any more. */
+async function untilIdle(): Promise<void> {
+  await until(() => !scene.clock.pending.includes(30_000));
+}
+
 /** Lets the time go by after which repetitions are sent. */
 async function tick(): Promise<void> {
   await until(() => scene.clock.pending.includes(10_000) && !scene.clock.pending.includes(30_000));
   scene.clock.advance(10_000);
-  await until(() => !scene.clock.pending.includes(30_000));
+  await untilIdle();
 }
 
 describe('an event', () => {
@@ -77,6 +82,7 @@ describe('an event', () => {
     await until(() => stored().length === 1);
     await tick();
     await until(() => (stored()[0]?.['series'] as Json | undefined)?.['count'] === 100);
+    await untilIdle();
     scene.clock.advance(60_000);
     for (let i = 0; i < 50; i++) events.record(subject, full);
     await tick();
@@ -88,6 +94,7 @@ describe('an event', () => {
   it('that happens again after a long time is a new one, as is one that says something else', async () => {
     events.record(subject, full);
     await until(() => stored().length === 1);
+    await untilIdle();
     scene.clock.advance(11 * 60_000);
     events.record(subject, full);
     events.record(subject, { ...full, note: 'no room for 2 GiB' });
@@ -100,7 +107,7 @@ describe('an event', () => {
     await until(() => stored().length === 1);
     const { metadata } = scene.server.objects.list(eventType)[0] ?? expect.unreachable();
     const address = { type: eventType, namespace: 'media', name: metadata.name, subresource: '' };
-    await until(() => !scene.clock.pending.includes(30_000));
+    await untilIdle();
     scene.server.objects.remove(address);
     events.record(subject, full);
     await tick();
@@ -115,6 +122,7 @@ describe('too many events', () => {
     await until(() => stored().length === 25);
     events.record({ ...subject, metadata: { ...subject.metadata, name: 'b' } }, full);
     await until(() => stored().length === 26);
+    await untilIdle();
     scene.clock.advance(5 * 60_000);
     for (let i = 200; i < 300; i++) events.record(subject, { ...full, note: `no room: ${i}` });
     await until(() => stored().length === 27);

@@ -109,8 +109,6 @@ describe('a reflector', () => {
     await runAndSync();
     scene.server.objects.compact();
     scene.server.sendBookmarks();
-    scene.make('b');
-    await until(() => 'b' in sizes());
     scene.clock.advance(5000);
     scene.server.endWatches();
     await until(() => watches().length === 2 && scene.server.watchCount === 1);
@@ -185,6 +183,10 @@ describe('a reflector', () => {
     grow('a', 'huge');
     await until(() => !('a' in sizes()));
     expect(reflector.cache.has('media/a')).toBe(true);
+    expect(scene.logger.entries).toMatchObject([
+      { level: 'error', fields: { key: 'media/a' }, message: 'an object is not understood, and left alone' },
+      { level: 'error', fields: { key: 'media/a' } },
+    ]);
   });
 });
 
