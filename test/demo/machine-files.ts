@@ -1,6 +1,6 @@
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { run, toolFailure } from '../../src/lib/exec.ts';
+import { run } from '../../src/lib/exec.ts';
 
 const timeoutMs = 300_000;
 
@@ -44,13 +44,10 @@ export async function copyFiles(root: string, names: readonly string[], target: 
 
 /** @throws with the names of files that differ from their sums or are not there */
 export async function compareFiles(directory: string, sums: string): Promise<void> {
-  try {
-    await run('env', ['-C', directory, 'sha256sum', '--check', '--strict', '--quiet', sums], { timeoutMs });
-  } catch (error) {
-    const failure = toolFailure(error);
-    if (!failure) throw error;
-    throw new Error(`files in ${directory} are not what was written:\n${(error as Error).message}`, { cause: error });
-  }
+  const args = ['-C', directory, 'sha256sum', '--check', '--strict', '--quiet', sums];
+  const { exitCode, stdout, stderr } = await run('env', args, { timeoutMs, okExitCodes: [1] });
+  if (exitCode === 0) return;
+  throw new Error(`files in ${directory} are not what was written:\n${[stdout, stderr].join('\n').slice(0, 2000)}`);
 }
 
 export async function syncFilesystem(directory: string): Promise<void> {
