@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { LaminaError } from '../lib/errors.ts';
+import { type Mount, mountsAt, readMounts } from './mountinfo.ts';
 
 const timeoutMs = 30_000;
 
@@ -8,21 +8,13 @@ const timeoutMs = 30_000;
  * kernel's table, so that it also answers for a mount whose daemon is dead, on which stat fails.
  */
 export async function findFuseMount(mountpoint: string): Promise<string | null> {
-  return fuseMountIn(await readFile('/proc/self/mountinfo', 'utf8'), mountpoint);
+  return fuseMountIn(await readMounts(), mountpoint);
 }
 
-/** @param mountinfo text as of /proc/self/mountinfo, see proc(5). */
-export function fuseMountIn(mountinfo: string, mountpoint: string): string | null {
-  let device: string | null = null;
-  for (const line of mountinfo.split('\n')) {
-    const [mount, source] = line.split(' - ');
-    const [, , deviceNumber, , escaped] = mount?.split(' ') ?? [];
-    if (deviceNumber === undefined || escaped === undefined) continue;
-    const isFuse = source?.split(' ')[0]?.startsWith('fuse') ?? false;
-    // Later lines are mounted over earlier ones.
-    if (unescape(escaped) === mountpoint) device = isFuse ? deviceNumber : null;
-  }
-  return device;
+/** The uppermost mount at `mountpoint` decides: what lies over an export hides it. */
+export function fuseMountIn(mounts: readonly Mount[], mountpoint: string): string | null {
+  const seen = mountsAt(mounts, mountpoint).at(-1);
+  return seen?.fsType.startsWith('fuse') ? seen.device : null;
 }
 
 /**
@@ -42,9 +34,4 @@ export async function unmountFuseIfMounted(mountpoint: string): Promise<void> {
       });
     }
   }
-}
-
-/** The kernel writes space, tab, newline and backslash as octal. */
-function unescape(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -49,7 +49,7 @@ async function recordSize(pool: Pool, id: DiskId, sizeBytes: number): Promise<Di
   return record;
 }
 
-/** @throws LaminaError `live-snapshot-unsupported`-like refusal for a disk that a daemon would grow without its preallocation */
+/** @throws LaminaError `disk-in-use` for a disk that a daemon would grow without its preallocation */
 export function assertGrowsLive(disk: DiskRecord, head: LayerRecord): void {
   const kept = disk.options.preallocation === 'off' || head.parent !== null || head.format === 'raw';
   if (kept) return;

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { deviceNumber } from '../../../src/host/block-device.ts';
 import { fuseMountIn } from '../../../src/host/fuse-mount.ts';
 import { canBeSameFile, parseLoopDevices } from '../../../src/host/loop.ts';
+import { parseMountinfo } from '../../../src/host/mountinfo.ts';
 
 describe('parseLoopDevices', () => {
   it('reads what util-linux 2.38 prints, with its blanks', () => {
@@ -21,24 +22,27 @@ describe('parseLoopDevices', () => {
 });
 
 describe('fuseMountIn', () => {
+  const mountsOf = (table: string) => parseMountinfo(Buffer.from(table));
   const line = (device: string, mountpoint: string, type: string) =>
     `42 27 ${device} / ${mountpoint} rw,nosuid shared:21 - ${type} /dev/fuse rw,user_id=0`;
 
   it('finds the device number of the mount', () => {
     const table = [line('254:0', '/', 'ext4'), line('0:49', '/run/a/export', 'fuse')].join('\n');
-    expect(fuseMountIn(table, '/run/a/export')).toBe('0:49');
-    expect(fuseMountIn(table, '/run/a')).toBeNull();
+    expect(fuseMountIn(mountsOf(table), '/run/a/export')).toBe('0:49');
+    expect(fuseMountIn(mountsOf(table), '/run/a')).toBeNull();
   });
 
   it('understands lines without optional fields and escaped names', () => {
     const table = '42 27 0:50 / /run/with\\040blank/export rw - fuse.qemu /dev/fuse rw';
-    expect(fuseMountIn(table, '/run/with blank/export')).toBe('0:50');
+    expect(fuseMountIn(mountsOf(table), '/run/with blank/export')).toBe('0:50');
   });
 
   it('takes the uppermost of several mounts, and nothing that is not FUSE', () => {
     const twice = [line('0:49', '/e', 'fuse'), line('0:51', '/e', 'fuse')].join('\n');
-    expect(fuseMountIn(twice, '/e')).toBe('0:51');
-    expect(fuseMountIn([line('0:49', '/e', 'fuse'), line('0:52', '/e', 'tmpfs')].join('\n'), '/e')).toBeNull();
+    expect(fuseMountIn(mountsOf(twice), '/e')).toBe('0:51');
+    expect(
+      fuseMountIn(mountsOf([line('0:49', '/e', 'fuse'), line('0:52', '/e', 'tmpfs')].join('\n')), '/e'),
+    ).toBeNull();
   });
 });
 
