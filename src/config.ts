@@ -1,22 +1,62 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 
 /** What the command line and the environment ask for; the only place that reads either. */
-export type Config = StandaloneConfig | EngineConfig | TreeConfig | CheckConfig;
+export type Config = StandaloneConfig | ControllerConfig | NodeConfig | EngineConfig | TreeConfig | CheckConfig;
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-export interface StandaloneConfig {
+/** How much of the file system a pool may use and promise. */
+export interface SpaceConfig {
+  reservedFraction: number;
+  criticalFraction: number;
+  overcommit: number;
+}
+
+export interface StandaloneConfig extends SpaceConfig {
   role: 'standalone';
   pool: string;
   socket: string;
   runDir: string;
   nodeName: string;
   logLevel: LogLevel;
-  reservedFraction: number;
-  criticalFraction: number;
-  overcommit: number;
   metricsSocket: string | null;
   /** Tests only: the step after which the process kills itself (LAMINA_KILL_AT). */
+  killAt: string | null;
+}
+
+/** Which API server, as whom, and where objects of the system are. */
+export interface ClusterConfig {
+  /** A file; null for the service account of the pod. */
+  kubeconfig: string | null;
+  /** As kubelet tells a pod where the API server is. */
+  inCluster: { host: string; port: string } | null;
+  /** Null for the one of the service account or of the kubeconfig's context. */
+  namespace: string | null;
+}
+
+export interface ControllerConfig extends ClusterConfig {
+  role: 'controller';
+  socket: string;
+  /** Of this process alone: the name of its pod. */
+  identity: string;
+  metricsListen: string | null;
+  /** For how long a volume that nothing refers to is kept. */
+  orphanGraceSeconds: number;
+  logLevel: LogLevel;
+  killAt: string | null;
+}
+
+export interface NodeConfig extends ClusterConfig, SpaceConfig {
+  role: 'node';
+  nodeName: string;
+  socket: string;
+  pools: { name: string; directory: string }[];
+  runDir: string;
+  metricsListen: string | null;
+  /** Where other nodes fetch layers: what to listen on, and what they are told; null for not at all. */
+  transferListen: string | null;
+  transferAddress: string | null;
+  logLevel: LogLevel;
   killAt: string | null;
 }
 
@@ -66,6 +106,13 @@ export function readConfig(
   addStandalone(program, defaults.nodeName, (options) => {
     config = { role: 'standalone', killAt, ...options };
   });
+  const inCluster = inClusterOf(environment);
+  addController(program, defaults.nodeName, (options) => {
+    config = { role: 'controller', killAt, inCluster, ...options };
+  });
+  addNode(program, defaults.nodeName, (options) => {
+    config = { role: 'node', killAt, inCluster, ...options };
+  });
   addEngine(program, (options) => {
     config = { role: 'engine', ...options };
   });
@@ -82,6 +129,28 @@ const logLevel = () =>
   new Option('--log-level <level>', 'what is logged to standard error')
     .choices(['debug', 'info', 'warn', 'error'])
     .default('info');
+const reservedOption = () =>
+  new Option('--reserved <fraction>', "part of the file system that is never used, such as 0.05 or '5%'")
+    .argParser(fraction)
+    .default(0);
+const criticalOption = () =>
+  new Option('--critical <fraction>', 'free part below which nothing new starts').argParser(fraction).default(0.02);
+const overcommitOption = () =>
+  new Option(
+    '--overcommit <factor>',
+    'how much may be promised: sum of the sizes of all disks / size of the file system',
+  )
+    .argParser(factor)
+    .default(2);
+const metricsListenOption = () =>
+  new Option(
+    '--metrics-listen <address>',
+    'where /metrics, /healthz and /readyz are served: a unix socket, or HOST:PORT (by HTTPS where others can reach it)',
+  );
+const kubeconfigOption = () =>
+  new Option('--kubeconfig <file>', "how to reach the API server; the pod's service account unless given");
+const namespaceOption = () =>
+  new Option('--namespace <name>', 'where the objects of volumes are; its own unless given');
 const runDir = (what: string) => new Option('--run-dir <dir>', what).default('/run/lamina');
 
 function addStandalone(
@@ -101,18 +170,75 @@ function addStandalone(
     .requiredOption('--socket <path>', 'the CSI socket to listen on')
     .addOption(runDir('sockets and state of running disks; must outlive this process, but not a reboot'))
     .option('--node-name <name>', 'this node, as topology and NodeGetInfo name it', nodeName)
-    .option('--reserved <fraction>', "part of the file system that is never used, such as 0.05 or '5%'", fraction, 0)
-    .option('--critical <fraction>', 'free part below which nothing new starts', fraction, 0.02)
-    .option(
-      '--overcommit <factor>',
-      'how much may be promised: sum of the sizes of all disks / size of the file system',
-      factor,
-      2,
-    )
+    .addOption(reservedOption())
+    .addOption(criticalOption())
+    .addOption(overcommitOption())
     .option('--metrics-socket <path>', 'unix socket for /metrics, /healthz and /readyz', (path: string) => path)
     .addOption(logLevel())
     .action(({ reserved, critical, metricsSocket = null, ...options }) => {
       use({ ...options, reservedFraction: reserved, criticalFraction: critical, metricsSocket });
+    });
+}
+
+function addController(
+  program: Command,
+  hostName: string,
+  use: (options: Omit<ControllerConfig, 'role' | 'killAt' | 'inCluster'>) => void,
+): void {
+  program
+    .command('controller')
+    .description(
+      'Serves CSI (Identity, Controller) to the sidecars of a cluster, and places, adopts and clears up disks while it is elected.',
+    )
+    .requiredOption('--socket <path>', 'the CSI socket to listen on')
+    .option('--identity <name>', 'this process among all candidates of the election', hostName)
+    .option('--orphan-grace <seconds>', 'for how long a volume that nothing refers to is kept', seconds, 600)
+    .addOption(kubeconfigOption())
+    .addOption(namespaceOption())
+    .addOption(metricsListenOption())
+    .addOption(logLevel())
+    .action(({ orphanGrace, kubeconfig: file, namespace: name, metricsListen: listen, ...options }) => {
+      const cluster = { kubeconfig: file ?? null, namespace: name ?? null, metricsListen: listen ?? null };
+      use({ ...options, ...cluster, orphanGraceSeconds: orphanGrace });
+    });
+}
+
+function addNode(
+  program: Command,
+  nodeName: string,
+  use: (options: Omit<NodeConfig, 'role' | 'killAt' | 'inCluster'>) => void,
+): void {
+  program
+    .command('node')
+    .description(
+      "Serves CSI (Identity, Node) to kubelet, and makes the DiskImages and DiskSnapshots of its node. Needs root, and the node's 'lamina engine'.",
+    )
+    .requiredOption('--socket <path>', 'the CSI socket to listen on')
+    .requiredOption('--pool <name=dir>', 'a pool of this node; may be given several times', poolOption)
+    .option('--node-name <name>', "this node's name in the cluster", nodeName)
+    .addOption(runDir("sockets and state of running disks, the engine's among them; must outlive this process"))
+    .addOption(reservedOption())
+    .addOption(criticalOption())
+    .addOption(overcommitOption())
+    .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
+    .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
+    .addOption(kubeconfigOption())
+    .addOption(namespaceOption())
+    .addOption(metricsListenOption())
+    .addOption(logLevel())
+    .action(({ pool, reserved, critical, kubeconfig: file, namespace: name, ...options }) => {
+      const { metricsListen: listen, transferListen, transferAddress, ...rest } = options;
+      use({
+        ...rest,
+        pools: pool,
+        reservedFraction: reserved,
+        criticalFraction: critical,
+        kubeconfig: file ?? null,
+        namespace: name ?? null,
+        metricsListen: listen ?? null,
+        transferListen: transferListen ?? null,
+        transferAddress: transferAddress ?? null,
+      });
     });
 }
 
@@ -148,6 +274,22 @@ function addPoolCommands(program: Command, use: (config: TreeConfig | CheckConfi
     .action((pool, options) =>
       use({ role: 'check', pool, repair: options.repair ?? false, json: options.json ?? false }),
     );
+}
+
+function inClusterOf(environment: NodeJS.ProcessEnv): ClusterConfig['inCluster'] {
+  const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = environment;
+  return host && port ? { host, port } : null;
+}
+
+function poolOption(text: string, earlier: NodeConfig['pools'] = []): NodeConfig['pools'] {
+  const [, name, directory] = /^([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)=(\/.*)$/.exec(text) ?? [];
+  if (!name || !directory) {
+    throw new InvalidArgumentError('NAME=DIR is wanted: a name as Kubernetes knows them, and an absolute directory.');
+  }
+  if (earlier.some((pool) => pool.name === name || pool.directory === directory)) {
+    throw new InvalidArgumentError('each pool needs a name and a directory of its own.');
+  }
+  return [...earlier, { name, directory }];
 }
 
 function fraction(text: string): number {

@@ -35,6 +35,41 @@ describe('the command line', () => {
     });
   });
 
+  it('of controller and node finds the API server as a pod does', () => {
+    const environment = { KUBERNETES_SERVICE_HOST: '10.0.0.1', KUBERNETES_SERVICE_PORT: '443' };
+    const cluster = { inCluster: { host: '10.0.0.1', port: '443' }, kubeconfig: null, namespace: null };
+    expect(read('controller --socket /s --identity me', environment)).toEqual({
+      role: 'controller',
+      socket: '/s',
+      identity: 'me',
+      metricsListen: null,
+      orphanGraceSeconds: 600,
+      logLevel: 'info',
+      killAt: null,
+      ...cluster,
+    });
+    expect(read('node --socket /s --pool a=/p --pool fast=/q --namespace n', environment)).toEqual({
+      role: 'node',
+      nodeName: 'here',
+      socket: '/s',
+      pools: [
+        { name: 'a', directory: '/p' },
+        { name: 'fast', directory: '/q' },
+      ],
+      runDir: '/run/lamina',
+      metricsListen: null,
+      transferListen: null,
+      transferAddress: null,
+      reservedFraction: 0,
+      criticalFraction: 0.02,
+      overcommit: 2,
+      logLevel: 'info',
+      killAt: null,
+      ...cluster,
+      namespace: 'n',
+    });
+  });
+
   it('takes fractions as numbers and as percentages', () => {
     expect(read('standalone --pool /p --socket /s --reserved 5% --critical 0.1 --overcommit 10')).toMatchObject({
       reservedFraction: 0.05,
@@ -57,6 +92,10 @@ describe('the command line', () => {
     ['standalone --pool /p --socket /s --log-level loud', 'Allowed choices are debug'],
     ['standalone --pool /p --socket /s --frob', "unknown option '--frob'"],
     ['engine --idle-exit-seconds -1', 'a whole number of seconds'],
+    ['node --socket /s', "required option '--pool <name=dir>'"],
+    ['node --socket /s --pool /p', 'NAME=DIR is wanted'],
+    ['node --socket /s --pool a=/p --pool a=/q', 'a name and a directory of its own'],
+    ['controller', "required option '--socket <path>'"],
     ['frob', "unknown command 'frob'"],
     ['check', "missing required argument 'pool'"],
   ])('refuses %j and says why', (line, words) => {
@@ -64,7 +103,7 @@ describe('the command line', () => {
     expect(printed).toContain(words);
   });
 
-  it.each(['standalone', 'engine', 'tree', 'check'])('explains %s with --help', (command) => {
+  it.each(['standalone', 'controller', 'node', 'engine', 'tree', 'check'])('explains %s with --help', (command) => {
     expect(() => read(`${command} --help`)).toThrow(expect.objectContaining({ exitCode: 0 }));
     expect(printed).toContain(`Usage: lamina ${command}`);
   });
