@@ -1,9 +1,10 @@
 import path from 'node:path';
+import { ensureSupervisor } from '../src/engine/supervisor-client.ts';
 import { type LocalPool, openLocalPool } from '../src/roles/local-pool.ts';
 import type { Pool } from '../src/store/pool.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
-const main = path.resolve(import.meta.dirname, '../src/main.ts');
+const supervisorCommand = [process.execPath, path.resolve(import.meta.dirname, '../src/main.ts'), 'engine'] as const;
 
 /** All that `lamina standalone` consists of below CSI, in this process, with a real supervisor. */
 export interface AssembledPool extends LocalPool {
@@ -15,7 +16,8 @@ export async function assemblePool(directory: string, runDir: string): Promise<A
   const opened = await openLocalPool({
     pool: directory,
     runDir,
-    program: [process.execPath, main, 'engine'],
+    supervisor: ({ runDir: own }) =>
+      ensureSupervisor({ runDir: own, command: supervisorCommand, idleExitSeconds: 5, logger: silentLogger }),
     policy: { reservedFraction: 0, criticalFraction: 0, overcommit: 1e6 },
     checkpoint: () => {},
     logger: silentLogger,

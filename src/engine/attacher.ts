@@ -9,14 +9,12 @@ import type { DataPath } from './data-path.ts';
 import { EngineAttachment } from './engine-attachment.ts';
 import { activeHead, addOverlay, switchToOverlay } from './live-operations.ts';
 import { LoopBackend } from './loop-backend.ts';
-import { daemonIdOf, type DaemonPaths, runDirectory } from './run-directory.ts';
 import type { EngineStep } from './steps.ts';
 import type { SupervisorClient } from './supervisor-client.ts';
 
 export interface QemuAttacherOptions {
   client: SupervisorClient;
   dataPath: DataPath;
-  runDir: string;
   checkpoint: Checkpoint<EngineStep>;
 }
 
@@ -28,17 +26,14 @@ export class QemuAttacher implements Attacher {
   readonly #loop: LoopBackend;
   readonly #engine: EngineAttachment;
   readonly #imageDirectIo: boolean;
-  readonly #pathsOf: (diskId: string) => DaemonPaths;
   readonly #locks = new KeyedLock();
 
   constructor(options: QemuAttacherOptions) {
     const { client, dataPath, checkpoint } = options;
-    const run = runDirectory(options.runDir);
     this.#client = client;
-    this.#pathsOf = (diskId) => run.daemon(daemonIdOf(diskId));
     this.#imageDirectIo = dataPath.imageDirectIo;
     this.#loop = new LoopBackend({ directIo: dataPath.rawDirectIo, checkpoint });
-    this.#engine = new EngineAttachment({ client, dataPath, checkpoint, pathsOf: this.#pathsOf });
+    this.#engine = new EngineAttachment({ client, dataPath, checkpoint });
   }
 
   attach(request: AttachRequest): Promise<BlockDevice> {
@@ -86,20 +81,22 @@ export class QemuAttacher implements Attacher {
   prepareHead(diskId: string, overlay: ChainLayer, discard: boolean): Promise<void> {
     return this.#locks.run(diskId, async () => {
       await this.#engine.requireRunning(diskId);
-      await addOverlay(this.#pathsOf(diskId).operationsSocket, overlay, this.#fileAccess(discard));
+      await addOverlay(this.#client.pathsOf(diskId).operationsSocket, overlay, this.#fileAccess(discard));
     });
   }
 
   /** Asks nobody but the daemon: the disk's file system is frozen meanwhile. */
   switchHead(diskId: string, overlayLayerId: string): Promise<void> {
-    return this.#locks.run(diskId, () => switchToOverlay(this.#pathsOf(diskId).operationsSocket, overlayLayerId));
+    return this.#locks.run(diskId, () =>
+      switchToOverlay(this.#client.pathsOf(diskId).operationsSocket, overlayLayerId),
+    );
   }
 
   async activeHead(diskId: string): Promise<string | null> {
     const daemon = await this.#client.findDaemon(diskId);
     if (!daemon) return null;
     await this.#engine.requireRunning(diskId);
-    return activeHead(this.#pathsOf(diskId).operationsSocket);
+    return activeHead(this.#client.pathsOf(diskId).operationsSocket);
   }
 
   async daemonDiskIds(): Promise<string[]> {

@@ -10,7 +10,6 @@ import type { EngineBackend } from './engine-backend.ts';
 import { FuseBackend } from './fuse-backend.ts';
 import { growHead } from './live-operations.ts';
 import { NbdBackend } from './nbd-backend.ts';
-import type { DaemonPaths } from './run-directory.ts';
 import type { EngineStep } from './steps.ts';
 import type { SupervisorClient } from './supervisor-client.ts';
 import type { DaemonReport } from './supervisor-protocol.ts';
@@ -19,7 +18,6 @@ export interface EngineAttachmentOptions {
   client: SupervisorClient;
   dataPath: DataPath;
   checkpoint: Checkpoint<EngineStep>;
-  pathsOf: (diskId: string) => DaemonPaths;
 }
 
 interface Found {
@@ -42,8 +40,8 @@ export class EngineAttachment {
 
   /** Idempotent. @returns the device's path. @throws LaminaError `engine-dead`, `engine-unresponsive`, `tool-failed` */
   async attach(request: AttachRequest, access: FileAccess): Promise<string> {
-    const { client, checkpoint, pathsOf } = this.#options;
-    const paths = pathsOf(request.diskId);
+    const { client, checkpoint } = this.#options;
+    const paths = client.pathsOf(request.diskId);
     const running = (await client.findDaemon(request.diskId)) ?? (await this.#startDaemon(request, access));
     requireAnswers(running);
     checkpoint('attach-engine/daemon-started');
@@ -59,8 +57,9 @@ export class EngineAttachment {
   }
 
   async find(diskId: string): Promise<Found | null> {
-    const daemon = await this.#options.client.findDaemon(diskId);
-    const paths = this.#options.pathsOf(diskId);
+    const { client } = this.#options;
+    const daemon = await client.findDaemon(diskId);
+    const paths = client.pathsOf(diskId);
     if (daemon) {
       const by = backendOf(daemon);
       return { by, state: stateOf[daemon.state], device: await this.#backends[by].findDevice(paths) };
@@ -71,7 +70,7 @@ export class EngineAttachment {
 
   /** Idempotent. @throws LaminaError `disk-in-use`, `engine-unresponsive` */
   async detach(diskId: string): Promise<void> {
-    const { client, checkpoint, pathsOf } = this.#options;
+    const { client, checkpoint } = this.#options;
     const found = await this.find(diskId);
     if (!found) return;
     if (found.device !== null) {
@@ -79,7 +78,7 @@ export class EngineAttachment {
       await claimUnused(found.device, { flush: isHealthy }).catch(ifNothingBelow);
       // Its device would wait for it for ever; with the daemon ended, what waits fails.
       if (found.state === 'unresponsive') await client.stopDaemon(diskId).catch(ifExportHeld);
-      await this.#backends[found.by].removeDevice(pathsOf(diskId), found.device);
+      await this.#backends[found.by].removeDevice(client.pathsOf(diskId), found.device);
     }
     checkpoint('detach-engine/device-removed');
     await client.stopDaemon(diskId);
@@ -91,8 +90,8 @@ export class EngineAttachment {
    * @throws LaminaError `disk-in-use` where the backend cannot; `not-attached`, `engine-dead`, `engine-unresponsive`
    */
   async resize(diskId: string, sizeBytes: number): Promise<void> {
-    const { checkpoint, pathsOf } = this.#options;
-    const paths = pathsOf(diskId);
+    const { client, checkpoint } = this.#options;
+    const paths = client.pathsOf(diskId);
     const backend = this.#backends[backendOf(await this.requireRunning(diskId))];
     if (backend.growsInUse) await growHead(paths.operationsSocket, sizeBytes);
     checkpoint('resize-engine/image-grown');
@@ -109,12 +108,12 @@ export class EngineAttachment {
   }
 
   #startDaemon(request: AttachRequest, access: FileAccess): Promise<DaemonReport> {
-    const { client, dataPath, pathsOf } = this.#options;
+    const { client, dataPath } = this.#options;
     const [head] = request.chain;
     if (!head) throw new LaminaError('graph-corrupt', `disk ${request.diskId} has no layers to attach`);
     const by = dataPath.backend;
     const nodes = graphArgs(chainBlockdevs(request.chain, access));
-    const shown = this.#backends[by].exportArgs(head.id, pathsOf(request.diskId));
+    const shown = this.#backends[by].exportArgs(head.id, client.pathsOf(request.diskId));
     return client.startDaemon({ diskId: request.diskId, arguments: [...nodes, ...shown], labels: { by } });
   }
 }

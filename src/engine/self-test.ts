@@ -16,6 +16,7 @@ import type { SupervisorClient } from './supervisor-client.ts';
 
 export interface SelectDataPathOptions {
   client: SupervisorClient;
+  /** Of the pool; where the outcome is kept. */
   runDir: string;
   /** The pool's directory. The test uses a scratch directory in its `tmp`. */
   poolPath: string;
@@ -45,7 +46,7 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
     const scratch = { directory, diskId: selfTestDiskId, sizeBytes: scratchBytes };
-    const attacherFor = (dataPath: DataPath) => new QemuAttacher({ client, dataPath, runDir, checkpoint: () => {} });
+    const attacherFor = (dataPath: DataPath) => new QemuAttacher({ client, dataPath, checkpoint: () => {} });
     const dataPath = await firstProven({ scratch, attacherFor, logger, preferNbd });
     await writeCachedDataPath(run.dataPath, surroundings, dataPath);
     logger.info(dataPath, 'data path chosen');
@@ -102,9 +103,9 @@ async function firstRight(
 }
 
 /** Detaches and removes what a test, this one or one that was killed, has made. */
-async function clearScratch({ client, runDir }: SelectDataPathOptions, directory: string): Promise<void> {
+async function clearScratch({ client }: SelectDataPathOptions, directory: string): Promise<void> {
   const dataPath: DataPath = { backend: 'fuse', exportDirectIo: false, rawDirectIo: false, imageDirectIo: false };
-  const attacher = new QemuAttacher({ client, dataPath, runDir, checkpoint: () => {} });
+  const attacher = new QemuAttacher({ client, dataPath, checkpoint: () => {} });
   const rawFile = path.join(directory, 'raw');
   const raw = { id: layerIdSchema.parse('raw'), format: 'raw' as const, path: rawFile, virtualSizeBytes: scratchBytes };
   await attacher.detach({ diskId: selfTestDiskId, chain: [raw] });

@@ -1,7 +1,7 @@
 import type * as z from 'zod/mini';
 import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import { daemonIdOf, runDirectory } from './run-directory.ts';
+import { type DaemonPaths, daemonIdOf, type RunDirectory, runDirectory } from './run-directory.ts';
 import { spawnSupervisor } from './spawn-supervisor.ts';
 import { exchange } from './supervisor-exchange.ts';
 import {
@@ -16,36 +16,58 @@ const listTimeoutMs = 15_000;
 /** Longer than the supervisor's own deadlines. */
 const changeTimeoutMs = 60_000;
 
+export interface SupervisorClientOptions {
+  /** Starts the supervisor where it does not answer; null where that is somebody else's work. */
+  revive: (() => Promise<void>) | null;
+  /** Which daemons of the supervisor are meant: those of one pool, where several share it. Empty: all have one pool. */
+  scope: string;
+}
+
 /** Talks to the supervisor. Every request is idempotent, so one that met a dying supervisor is sent again. */
 export class SupervisorClient {
+  readonly #run: RunDirectory;
   readonly #socketPath: string;
   readonly #revive: (() => Promise<void>) | null;
+  readonly #prefix: string;
 
-  /** @param revive starts the supervisor where it does not answer; null where that is somebody else's work. */
-  constructor(socketPath: string, revive: (() => Promise<void>) | null) {
-    this.#socketPath = socketPath;
+  /** @param run the run directory of the supervisor */
+  constructor(run: RunDirectory, { revive, scope }: SupervisorClientOptions) {
+    this.#run = run;
+    this.#socketPath = run.socket;
     this.#revive = revive;
+    this.#prefix = scope === '' ? '' : `${scope}/`;
   }
 
+  /** The daemons of this client's scope. */
   async listDaemons(): Promise<DaemonReport[]> {
-    return parse(daemonListSchema, await this.#send({ do: 'list' }, listTimeoutMs));
+    const all = parse(daemonListSchema, await this.#send({ do: 'list' }, listTimeoutMs));
+    return all.filter(({ diskId }) => diskId.startsWith(this.#prefix)).map((daemon) => this.#unscoped(daemon));
   }
 
   /** The daemon of a disk, or null. */
   async findDaemon(diskId: string): Promise<DaemonReport | null> {
-    const id = daemonIdOf(diskId);
-    return (await this.listDaemons()).find((daemon) => daemon.id === id) ?? null;
+    return (await this.listDaemons()).find((daemon) => daemon.diskId === diskId) ?? null;
   }
 
   /** Idempotent. @throws LaminaError `engine-dead`, `tool-failed`, `engine-unavailable` */
   async startDaemon(request: StartRequest): Promise<DaemonReport> {
-    const command = { do: 'start', id: daemonIdOf(request.diskId), request } as const;
-    return parse(daemonReportSchema, await this.#send(command, changeTimeoutMs));
+    const diskId = this.#prefix + request.diskId;
+    const command = { do: 'start', id: daemonIdOf(diskId), request: { ...request, diskId } } as const;
+    return this.#unscoped(parse(daemonReportSchema, await this.#send(command, changeTimeoutMs)));
   }
 
   /** Ends a disk's daemon and removes what is left of it. Idempotent. */
   async stopDaemon(diskId: string): Promise<void> {
-    await this.#send({ do: 'stop', id: daemonIdOf(diskId) }, changeTimeoutMs);
+    await this.#send({ do: 'stop', id: daemonIdOf(this.#prefix + diskId) }, changeTimeoutMs);
+  }
+
+  /** Where the files of a disk's daemon are. */
+  pathsOf(diskId: string): DaemonPaths {
+    return this.#run.daemon(daemonIdOf(this.#prefix + diskId));
+  }
+
+  #unscoped(daemon: DaemonReport): DaemonReport {
+    return { ...daemon, diskId: daemon.diskId.slice(this.#prefix.length) };
   }
 
   async #send(command: Command, timeoutMs: number): Promise<unknown> {
@@ -85,7 +107,7 @@ export interface EnsureSupervisorOptions {
 export async function ensureSupervisor(options: EnsureSupervisorOptions): Promise<SupervisorClient> {
   const run = runDirectory(options.runDir);
   const args = ['--run-dir', run.root, '--idle-exit-seconds', String(options.idleExitSeconds)];
-  const answers = () => new SupervisorClient(run.socket, null).listDaemons().then(yes, noIfUnavailable);
+  const answers = () => new SupervisorClient(run, { revive: null, scope: '' }).listDaemons().then(yes, noIfUnavailable);
   let reviving: Promise<void> | null = null;
   const revive = () => {
     reviving ??= spawnSupervisor({
@@ -98,7 +120,7 @@ export async function ensureSupervisor(options: EnsureSupervisorOptions): Promis
     });
     return reviving;
   };
-  const client = new SupervisorClient(run.socket, revive);
+  const client = new SupervisorClient(run, { revive, scope: '' });
   await client.listDaemons();
   return client;
 }

@@ -6,27 +6,25 @@ import { DiskAttachments } from '../engine/disk-attachments.ts';
 import type { DiskContext } from '../engine/disk-context.ts';
 import { Disks } from '../engine/disks.ts';
 import { thawMarked } from '../engine/freeze-marks.ts';
+import type { DataPath } from '../engine/data-path.ts';
 import { recoverDisks } from '../engine/recover.ts';
 import { selectDataPath } from '../engine/self-test.ts';
 import type { EngineStep } from '../engine/steps.ts';
 import type { FreezeStep } from '../engine/staging-steps.ts';
-import { ensureSupervisor, type SupervisorClient } from '../engine/supervisor-client.ts';
+import type { SupervisorClient } from '../engine/supervisor-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
-import { loadPool, lockPool } from '../store/open.ts';
+import { loadPool, type LockedPool, lockPool } from '../store/open.ts';
 import { SpaceGuard, type SpacePolicy } from '../store/space.ts';
 import type { StoreStep } from '../store/steps.ts';
 
-/** A supervisor without daemons ends after this: nothing is left of a plugin that was stopped for good. */
-const supervisorIdleSeconds = 5;
-
 export interface LocalPoolOptions {
   pool: string;
-  /** Where run directories are; each pool has one of its own, so two plugins never see each other's daemons. */
+  /** Where run directories are; each pool has one of its own. */
   runDir: string;
-  /** The program and its first arguments, to start the supervisor with. */
-  program: readonly [string, ...string[]];
+  /** Finds, or starts, the supervisor of the pool's storage daemons. */
+  supervisor: (pool: { id: string; runDir: string }) => Promise<SupervisorClient>;
   policy: SpacePolicy;
   checkpoint: Checkpoint<StoreStep | EngineStep | FreezeStep>;
   logger: Logger;
@@ -39,31 +37,37 @@ export interface LocalPool {
   disks: Disks;
   attachments: DiskAttachments;
   compactor: Compactor;
+  /** How disks are attached, as the self-test found it right. */
+  dataPath: DataPath;
   supervisor: SupervisorClient;
   runDir: string;
   /** Gives the pool's lock up. Attached disks stay attached. */
   release: () => Promise<void>;
 }
 
-/** @throws LaminaError as lockPool, loadPool, ensureSupervisor and selectDataPath do */
+/** @throws LaminaError as lockPool, loadPool, `supervisor` and selectDataPath do; the pool's lock is given up then */
 export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPool> {
-  const { checkpoint, logger, onFrozen } = options;
   const locked = await lockPool(options.pool);
+  try {
+    return await assemble(options, locked);
+  } catch (error) {
+    await locked.release();
+    throw error;
+  }
+}
+
+async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<LocalPool> {
+  const { checkpoint, logger, onFrozen } = options;
   const runDir = path.join(path.resolve(options.runDir), locked.record.id.slice(0, 8));
   // Before anything that could fail: somebody's file system may stand still.
   await thawMarked(runDir, logger);
   const pool = await loadPool(locked, { checkpoint, logger });
-  const client = await ensureSupervisor({
-    runDir,
-    command: options.program,
-    idleExitSeconds: supervisorIdleSeconds,
-    logger,
-  });
+  const client = await options.supervisor({ id: locked.record.id, runDir });
   const dataPath = await selectDataPath({ client, runDir, poolPath: pool.layout.root, logger });
   const context: DiskContext = {
     pool,
     space: new SpaceGuard(pool, options.policy),
-    attacher: new QemuAttacher({ client, dataPath, runDir, checkpoint }),
+    attacher: new QemuAttacher({ client, dataPath, checkpoint }),
     locks: new KeyedLock(),
     freezer: new DeviceFreezer({ runDir, checkpoint, onFrozen }),
     logger,
@@ -73,5 +77,5 @@ export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPoo
   compactor.wake();
   const disks = new Disks(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);
-  return { context, disks, attachments, compactor, supervisor: client, runDir, release: locked.release };
+  return { context, disks, attachments, compactor, dataPath, supervisor: client, runDir, release: locked.release };
 }

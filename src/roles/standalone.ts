@@ -5,6 +5,7 @@ import { watchDaemons } from '../engine/daemon-watch.ts';
 import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
+import { ensureSupervisor } from '../engine/supervisor-client.ts';
 import { listSteps } from '../lib/checkpoint.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
@@ -13,8 +14,10 @@ import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { LocalDiskService } from './local-disk-service.ts';
-import { openLocalPool } from './local-pool.ts';
+import { type LocalPoolOptions, openLocalPool } from './local-pool.ts';
 
+/** A supervisor without daemons ends after this: nothing is left of a plugin that was stopped for good. */
+const supervisorIdleSeconds = 5;
 /** How long running calls may take to end when the process is told to stop. */
 const graceMs = 20_000;
 
@@ -34,13 +37,11 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   const metrics = createMetrics();
   const steps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });
   const checkpoint = killingCheckpoint(killAt, steps);
-  const pool = await openLocalPool({
-    ...options,
-    policy: options,
-    checkpoint,
-    logger,
-    onFrozen: (durationMs) => metrics.observeFreeze(durationMs),
-  });
+  // The pool has a supervisor of its own, so that two plugins never see each other's daemons.
+  const supervisor: LocalPoolOptions['supervisor'] = ({ runDir }) =>
+    ensureSupervisor({ runDir, command: options.program, idleExitSeconds: supervisorIdleSeconds, logger });
+  const onFrozen = (durationMs: number) => metrics.observeFreeze(durationMs);
+  const pool = await openLocalPool({ ...options, policy: options, supervisor, checkpoint, logger, onFrozen });
   const onDeath = () => metrics.countEngineDeath();
   const watch = watchDaemons({ client: pool.supervisor, logger, onDeath, signal: stop });
   const ready = () => pool.supervisor.listDaemons().then(() => true);

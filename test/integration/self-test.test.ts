@@ -95,7 +95,7 @@ it('refuses to serve where no way is right, and says why', async () => {
 
 it('does not call a node unsafe because its supervisor is gone', async () => {
   await bench.ensureSupervisor();
-  const client = new SupervisorClient(path.join(bench.directory, 'no.sock'), null);
+  const client = new SupervisorClient(runDirectory(path.join(bench.directory, 'none')), { revive: null, scope: '' });
   await expect(selectDataPath({ client, runDir: bench.runDir, poolPath, logger })).rejects.toMatchObject({
     code: 'engine-unavailable',
   });
