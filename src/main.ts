@@ -15,8 +15,9 @@ async function runRole(config: Config, stop: AbortSignal): Promise<number> {
         { ...config, version: packageJson.version, program },
         stop,
       );
-    case 'controller':
     case 'node':
+      return (await import('./roles/node.ts')).node({ ...config, version: packageJson.version }, stop);
+    case 'controller':
       throw new LaminaError('unsupported', `the role ${config.role} is not part of this version yet`);
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);

@@ -25,6 +25,10 @@ interface ManifestOf<K extends Kind> {
   status?: z.input<K['status']>;
 }
 
+export type DiskImage = ObjectOf<typeof diskImageKind>;
+export type DiskSnapshot = ObjectOf<typeof diskSnapshotKind>;
+export type DiskPool = ObjectOf<typeof diskPoolKind>;
+
 export type DiskImageManifest = ManifestOf<typeof diskImageKind>;
 export type DiskSnapshotManifest = ManifestOf<typeof diskSnapshotKind>;
 export type DiskPoolManifest = ManifestOf<typeof diskPoolKind>;

@@ -9,7 +9,7 @@ export interface DaemonWatchOptions {
   client: Pick<SupervisorClient, 'listDaemons'>;
   logger: Logger;
   /** Called once for every daemon that ended without being stopped. */
-  onDeath: () => void;
+  onDeath: (diskId: string) => void;
   signal: AbortSignal;
 }
 
@@ -25,7 +25,7 @@ export async function watchDaemons({ client, logger, onDeath, signal }: DaemonWa
       for (const { diskId, state } of daemons) {
         if (state === 'running' || before.get(diskId) === state) continue;
         logger.error({ diskId, state }, 'the storage daemon of this disk failed: unstage and stage it again');
-        if (state === 'dead') onDeath();
+        if (state === 'dead') onDeath(diskId);
       }
       before = new Map(daemons.map(({ diskId, state }) => [diskId, state]));
     } catch (error) {

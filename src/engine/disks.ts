@@ -15,6 +15,8 @@ export interface CreateRequest {
   size: SizeRange;
   options: DiskOptions;
   source: { kind: 'snapshot' | 'disk'; id: string } | null;
+  /** Told which file is written, for those who want to say how far it is. */
+  onBuild?: (file: string) => void;
 }
 
 /**
@@ -137,10 +139,10 @@ export class Disks {
     return record;
   }
 
-  async #createBlank(id: DiskId, { name, size, options }: CreateRequest): Promise<DiskRecord> {
+  async #createBlank(id: DiskId, { name, size, options, onBuild }: CreateRequest): Promise<DiskRecord> {
     const { pool, space } = this.#context;
     const sizeBytes = chooseSize(size, 0);
-    const request = { id, name, sizeBytes, options, source: null };
+    const request = { id, name, sizeBytes, options, source: null, onBuild };
     return space.admit(sizeBytes, options.preallocation, () => createDisk(pool, request, null));
   }
 

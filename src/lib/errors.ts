@@ -24,6 +24,7 @@ export const errorKinds = {
   'list-token-invalid': 'busy',
   'pool-full': 'exhausted',
   'topology-unsatisfiable': 'exhausted',
+  'pool-unavailable': 'unavailable',
   'pool-locked': 'unavailable',
   'socket-in-use': 'unavailable',
   'pool-foreign': 'damaged',

@@ -72,14 +72,25 @@ export function assertSameDisk(
   }
 }
 
+export interface NewDisk {
+  id: DiskId;
+  name: string;
+  sizeBytes: number;
+  options: DiskOptions;
+  source: DiskSource | null;
+  /** Told which file is written, for those who want to say how far it is. */
+  onBuild?: ((file: string) => void) | undefined;
+}
+
 /** Makes the head layer and then the record of a new disk; `content` is pinned or named by the caller. */
-export async function createDisk(
-  pool: Pool,
-  request: { id: DiskId; name: string; sizeBytes: number; options: DiskOptions; source: DiskSource | null },
-  content: SourceContent | null,
-): Promise<DiskRecord> {
+export async function createDisk(pool: Pool, request: NewDisk, content: SourceContent | null): Promise<DiskRecord> {
   const { id, name, sizeBytes, options, source } = request;
   const layer = content ? layerFrom(pool, content, sizeBytes, options) : blankLayer(sizeBytes, options);
+  const { build } = layer;
+  layer.build = (file) => {
+    request.onBuild?.(file);
+    return build(file);
+  };
   layer.onBuilt = () => pool.checkpoint('create-disk/head-built');
   return withNewLayer(pool, layer, async (head) => {
     pool.checkpoint('create-disk/head-published');

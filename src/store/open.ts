@@ -67,6 +67,16 @@ export async function loadPool(
   return pool;
 }
 
+/** `ext4`, `xfs` or `btrfs`: what the pool is on. */
+export async function filesystemOf({ layout }: Pool): Promise<string> {
+  const type = await poolFilesystem(layout.root);
+  if (type) return type;
+  throw new LaminaError(
+    'pool-unsupported',
+    `${layout.root} is not on ext4, xfs or btrfs any more: what was mounted there?`,
+  );
+}
+
 async function assertUsable(layout: PoolLayout): Promise<void> {
   const foreign = await foreignNames(layout);
   if (foreign === undefined) {

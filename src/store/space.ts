@@ -24,8 +24,17 @@ export interface PoolSpace {
   /** The biggest thin, and the biggest preallocated disk that would be admitted now. */
   thinBytes: number;
   thickBytes: number;
+  /** Free space has come below the mark under which nothing starts that takes more, or near it. */
   critical: boolean;
+  warning: boolean;
+  /** The policy, in bytes of this file system. */
+  reservedBytes: number;
+  criticalBytes: number;
+  overcommit: number;
 }
+
+/** Free space below this many times the critical mark is short. */
+const warningFactor = 3;
 
 export const ballastBytes = MiB;
 
@@ -43,19 +52,26 @@ export class SpaceGuard {
 
   async space(): Promise<PoolSpace> {
     const { totalBytes, availableBytes } = await diskSpace(this.#pool.layout.root);
-    const usable = totalBytes * (1 - this.#policy.reservedFraction);
-    const free = Math.max(0, availableBytes - totalBytes * this.#policy.reservedFraction);
-    const critical = free < totalBytes * this.#policy.criticalFraction;
+    const { overcommit } = this.#policy;
+    const reservedBytes = Math.ceil(totalBytes * this.#policy.reservedFraction);
+    const criticalBytes = Math.ceil(totalBytes * this.#policy.criticalFraction);
+    const usable = totalBytes - reservedBytes;
+    const free = Math.max(0, availableBytes - reservedBytes);
+    const critical = free < criticalBytes;
     const provisionedBytes = this.#provisioned() + this.#pendingBytes;
-    const promise = critical ? 0 : Math.max(0, Math.floor(usable * this.#policy.overcommit - provisionedBytes));
-    const thick = Math.max(0, Math.floor(free - totalBytes * this.#policy.criticalFraction - this.#pendingThickBytes));
+    const promise = critical ? 0 : Math.max(0, Math.floor(usable * overcommit - provisionedBytes));
+    const thick = Math.max(0, free - criticalBytes - this.#pendingThickBytes);
     return {
       totalBytes,
-      freeBytes: Math.floor(free),
+      freeBytes: free,
       provisionedBytes,
       thinBytes: promise,
       thickBytes: Math.min(promise, thick),
       critical,
+      warning: free < criticalBytes * warningFactor,
+      reservedBytes,
+      criticalBytes,
+      overcommit,
     };
   }
 

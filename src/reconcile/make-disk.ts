@@ -1,0 +1,119 @@
+import { stat } from 'node:fs/promises';
+import type { DiskImage } from '../api/objects.ts';
+import { writeStatus } from '../kube/apply.ts';
+import { ConditionReport } from '../kube/conditions.ts';
+import { ifErrno } from '../lib/errors.ts';
+import { parseQuantity } from '../lib/quantity.ts';
+import type { DiskRecord } from '../store/records.ts';
+import { diskIdOfRef, recordNameOf, snapshotIdOfRef } from './identity.ts';
+import type { NodeContext } from './node-context.ts';
+import type { ServedPool } from './node-pools.ts';
+
+export interface MakeDiskRequest {
+  image: DiskImage;
+  pool: ServedPool;
+  signal: AbortSignal;
+}
+
+/** How often it is said how far a disk is that takes long to be made, and from when on. */
+const progressMs = 2000;
+
+/**
+ * Makes the disk that a DiskImage asks for, or finds the one that was made before.
+ *
+ * @returns the disk, and the object as it is now; or what is waited for
+ * @throws LaminaError as Disks' `create`
+ */
+export async function makeDisk(
+  context: NodeContext,
+  { image, pool, signal }: MakeDiskRequest,
+): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string }> {
+  const source = sourceOf(context, image);
+  if (source && !holds(pool, source)) return { waitingFor: missing(image, source) };
+  const progress = new Progress(context, image, signal);
+  const { format, preallocation, clusterSize, liveSnapshots, size = 0 } = image.spec;
+  const clusterSizeBytes = clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
+  try {
+    const disk = await pool.disks.create({
+      name: recordNameOf(image, context.systemNamespace),
+      size: { requiredBytes: size, limitBytes: 0 },
+      options: { format, preallocation, clusterSizeBytes, liveSnapshots },
+      source,
+      onBuild: (file) => progress.watch(file, size),
+    });
+    return { disk, image: await progress.end() };
+  } catch (error) {
+    await progress.end();
+    throw error;
+  }
+}
+
+type Source = { kind: 'disk' | 'snapshot'; id: string } | null;
+
+function sourceOf({ systemNamespace }: NodeContext, { spec: { source }, metadata }: DiskImage): Source {
+  const at = (ref: { name: string; namespace?: string | undefined }) => ({ namespace: metadata.namespace, ...ref });
+  switch (source.type) {
+    case 'blank':
+      return null;
+    case 'diskImage':
+      return { kind: 'disk', id: diskIdOfRef(at(source.diskImage), systemNamespace) };
+    case 'diskSnapshot':
+      return { kind: 'snapshot', id: snapshotIdOfRef(at(source.diskSnapshot), systemNamespace) };
+  }
+}
+
+function holds({ context: { pool } }: ServedPool, { kind, id }: NonNullable<Source>): boolean {
+  const {
+    disks,
+    snapshots,
+  }: { disks: ReadonlyMap<string, unknown>; snapshots: ReadonlyMap<string, { state: string }> } = pool;
+  return kind === 'disk' ? disks.has(id) : snapshots.get(id)?.state === 'ready';
+}
+
+function missing({ spec }: DiskImage, { kind, id }: NonNullable<Source>): string {
+  return `The pool ${spec.pool} of this node does not hold the ${kind} ${id} that source.${spec.source.type} names: declare the source, or wait until it is ready.`;
+}
+
+/** Says in the status of a DiskImage how far its file is written, while that takes long. */
+class Progress {
+  readonly #context: NodeContext;
+  readonly #signal: AbortSignal;
+  #image: DiskImage;
+  #cancel = () => {};
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(context: NodeContext, image: DiskImage, signal: AbortSignal) {
+    this.#context = context;
+    this.#image = image;
+    this.#signal = signal;
+  }
+
+  watch(file: string, sizeBytes: number): void {
+    this.#cancel = this.#context.clock.schedule(progressMs, () => {
+      this.#writing = this.#write(file, sizeBytes).then(
+        () => this.watch(file, sizeBytes),
+        // It is only said, and again in a moment; what is wrong with the API server shows when the disk is made.
+        () => {},
+      );
+    });
+  }
+
+  /** @returns the object as it is now */
+  async end(): Promise<DiskImage> {
+    this.#cancel();
+    await this.#writing;
+    this.#cancel();
+    return this.#image;
+  }
+
+  async #write(file: string, sizeBytes: number): Promise<void> {
+    const blocks = (await stat(file).catch(ifErrno('ENOENT', null)))?.blocks ?? 0;
+    const percent = Math.min(99, Math.floor((blocks * 51_200) / sizeBytes));
+    const report = new ConditionReport<'Ready'>(['Ready']);
+    report.report('Ready', 'False', 'Making', 'The node is making the disk; status.progress says how far it is.');
+    const { generation } = this.#image.metadata;
+    const conditions = report.conditions(this.#image.status.conditions, generation, this.#context.clock.now());
+    const status = { observedGeneration: generation, progress: `${percent}%`, conditions };
+    this.#image = await writeStatus(this.#context.imageClient, this.#image, status, { signal: this.#signal });
+  }
+}

@@ -1,0 +1,132 @@
+import { type Clock, pause } from '../lib/clock.ts';
+import { LaminaError, messageOf } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { DataPath } from '../engine/data-path.ts';
+import type { DiskContext } from '../engine/disk-context.ts';
+import type { DiskAttachments } from '../engine/disk-attachments.ts';
+import type { Disks } from '../engine/disks.ts';
+import type { Staging } from '../engine/staging.ts';
+
+/** A pool that is served: recovered, tested, its disks found again. */
+export interface ServedPool {
+  context: DiskContext;
+  disks: Disks;
+  attachments: DiskAttachments;
+  staging: Staging;
+  dataPath: DataPath;
+  /** Ends what runs beside it and gives the pool's lock up. Attached disks stay attached. */
+  close(): Promise<void>;
+}
+
+export type PoolState =
+  | { kind: 'starting' }
+  | { kind: 'failed'; error: unknown }
+  | { kind: 'serving'; pool: ServedPool };
+
+/** What a node is told to have as a pool. */
+export interface PoolPlace {
+  name: string;
+  directory: string;
+}
+
+export interface NodePoolsOptions {
+  places: readonly PoolPlace[];
+  open: (place: PoolPlace) => Promise<ServedPool>;
+  /** Called with the name of a pool whose state has changed. */
+  onChange: (name: string) => void;
+  clock: Clock;
+  logger: Logger;
+}
+
+/** After which a pool that could not be served is tried again: whoever mounts a disk or starts the engine need not tell us. */
+const retryMs = 5000;
+
+/** The pools of this node. One that cannot be served says why, and keeps none of the others from being served. */
+export class NodePools {
+  readonly #options: NodePoolsOptions;
+  readonly #states = new Map<string, PoolState>();
+
+  constructor(options: NodePoolsOptions) {
+    this.#options = options;
+    for (const { name } of options.places) this.#states.set(name, { kind: 'starting' });
+  }
+
+  get places(): readonly PoolPlace[] {
+    return this.#options.places;
+  }
+
+  /** Undefined where the node is not told to have a pool of that name. */
+  state(name: string): PoolState | undefined {
+    return this.#states.get(name);
+  }
+
+  get served(): ServedPool[] {
+    return [...this.#states.values()].flatMap((state) => (state.kind === 'serving' ? [state.pool] : []));
+  }
+
+  /** Only then is something that no pool holds not there. */
+  get areAllServed(): boolean {
+    return [...this.#states.values()].every(({ kind }) => kind === 'serving');
+  }
+
+  /**
+   * The pool that holds a disk; undefined where none does.
+   *
+   * @throws LaminaError `pool-unavailable` where it may be in one that is not served now
+   */
+  findDisk(diskId: string): ServedPool | undefined {
+    const holder = this.served.find(({ context }) => hasDisk(context, diskId));
+    if (holder || this.areAllServed) return holder;
+    throw new LaminaError(
+      'pool-unavailable',
+      `disk ${diskId} may be in a pool of this node that is not served now (${this.#complaints().join('; ')})`,
+    );
+  }
+
+  /** Opens all pools, and those that fail again and again, until `signal`; then closes them. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all(this.#options.places.map((place) => this.#keepOpen(place, signal)));
+  }
+
+  async #keepOpen(place: PoolPlace, signal: AbortSignal): Promise<void> {
+    const { clock, logger, open } = this.#options;
+    let complaint = '';
+    while (!signal.aborted) {
+      try {
+        const pool = await open(place);
+        logger.info({ pool: place.name, directory: place.directory }, 'the pool is served');
+        this.#set(place.name, { kind: 'serving', pool });
+        await aborted(signal);
+        return await pool.close();
+      } catch (error) {
+        if (messageOf(error) !== complaint) logger.error({ error, pool: place.name }, 'the pool cannot be served');
+        complaint = messageOf(error);
+        this.#set(place.name, { kind: 'failed', error });
+        await pause(clock, retryMs, signal);
+      }
+    }
+  }
+
+  #set(name: string, state: PoolState): void {
+    this.#states.set(name, state);
+    this.#options.onChange(name);
+  }
+
+  #complaints(): string[] {
+    return [...this.#states].flatMap(([name, state]) => {
+      if (state.kind === 'serving') return [];
+      return [`${name}: ${state.kind === 'starting' ? 'it is starting' : messageOf(state.error)}`];
+    });
+  }
+}
+
+function hasDisk({ pool }: DiskContext, diskId: string): boolean {
+  return (pool.disks as ReadonlyMap<string, unknown>).has(diskId);
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => resolve(), { once: true });
+  await promise;
+}

@@ -1,0 +1,26 @@
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
+import { findCondition } from '../kube/conditions.ts';
+import { keyOf } from '../kube/objects.ts';
+
+/** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing for a blank one. */
+export function originOfImage({ metadata: { namespace }, spec: { source } }: DiskImage): string[] {
+  switch (source.type) {
+    case 'blank':
+      return [];
+    case 'diskImage':
+      return [`DiskImage ${keyOf({ namespace, ...source.diskImage })}`];
+    case 'diskSnapshot':
+      return [`DiskSnapshot ${keyOf({ namespace, ...source.diskSnapshot })}`];
+  }
+}
+
+/** The DiskImage that a DiskSnapshot is of. */
+export function originOfSnapshot({ metadata: { namespace }, spec: { diskImageName } }: DiskSnapshot): string[] {
+  return [`DiskImage ${keyOf({ namespace, name: diskImageName })}`];
+}
+
+/** Of those that wait for their origin: what is ready does not need it any more. */
+export function keysOfWaiting(objects: readonly (DiskImage | DiskSnapshot)[]): string[] {
+  const waiting = objects.filter(({ status }) => findCondition(status.conditions, 'Ready')?.status !== 'True');
+  return waiting.map(({ metadata }) => keyOf(metadata));
+}

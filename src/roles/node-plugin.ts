@@ -1,0 +1,233 @@
+import path from 'node:path';
+import { driverName } from '../api/names.ts';
+import {
+  type DiskImage,
+  diskImages,
+  type DiskPool,
+  diskPools,
+  type DiskSnapshot,
+  diskSnapshots,
+} from '../api/objects.ts';
+import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
+import { engineSteps } from '../engine/steps.ts';
+import { Controller } from '../kube/controller.ts';
+import { EventSender } from '../kube/events.ts';
+import { keyOf } from '../kube/objects.ts';
+import { Reflector } from '../kube/reflector.ts';
+import { ResourceClient } from '../kube/resource-client.ts';
+import { listSteps } from '../lib/checkpoint.ts';
+import type { Clock } from '../lib/clock.ts';
+import { withDeadline } from '../lib/deadline.ts';
+import { killingCheckpoint } from '../lib/kill-at.ts';
+import type { Logger } from '../lib/logger.ts';
+import { diskIdOfImage } from '../reconcile/identity.ts';
+import { diskIdIndex, type NodeContext, originIndex } from '../reconcile/node-context.ts';
+import { NodeDiskImages } from '../reconcile/node-disk-image.ts';
+import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
+import { NodeDiskSnapshots } from '../reconcile/node-disk-snapshot.ts';
+import { NodePools } from '../reconcile/node-pools.ts';
+import { keysOfWaiting, originOfImage, originOfSnapshot } from '../reconcile/origin.ts';
+import { nodeSteps } from '../reconcile/node-steps.ts';
+import { storeSteps } from '../store/steps.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Cluster } from './cluster.ts';
+import type { NodeOptions } from './node.ts';
+import { openNodePool } from './node-pool.ts';
+import { PoolsNodeService } from './pools-node-service.ts';
+
+export interface NodePluginParts {
+  options: NodeOptions;
+  cluster: Cluster;
+  clock: Clock;
+  random: () => number;
+  logger: Logger;
+  metrics: Metrics;
+}
+
+interface Watched {
+  images: Reflector<DiskImage>;
+  snapshots: Reflector<DiskSnapshot>;
+  pools: Reflector<DiskPool>;
+}
+
+interface Controllers {
+  images: Controller;
+  snapshots: Controller;
+  pools: Controller;
+}
+
+const allSteps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps, ...nodeSteps });
+
+/** How many disks are made at once: each is a few processes that are short. */
+const workers = 8;
+/** Changes of a pool's content come in bursts. */
+const collectMs = 500;
+/** How long the last words to the API server may take. */
+const farewellMs = 3000;
+
+/** The pools of a node and the reconcilers that work on them, wired to each other. */
+export class NodePlugin {
+  /** For kubelet. Needs no API server. */
+  readonly service: PoolsNodeService;
+  readonly #parts: NodePluginParts;
+  readonly #pools: NodePools;
+  readonly #watched: Watched;
+  readonly #events: EventSender;
+  readonly #reports: NodeDiskPools;
+  readonly #controllers: Controllers;
+
+  constructor(parts: NodePluginParts) {
+    const { options, cluster, clock, logger } = parts;
+    const { nodeName } = options;
+    this.#parts = parts;
+    this.#watched = watchedBy(parts);
+    this.#pools = this.#createPools();
+    this.service = new PoolsNodeService(nodeName, this.#pools, (diskId) => this.#lookAt(diskId));
+    const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
+    this.#events = new EventSender({ client: cluster.client, clock, logger, ...names });
+    const context = this.#createContext();
+    const client = new ResourceClient(cluster.client, diskPools);
+    this.#reports = new NodeDiskPools({ context, pools: this.#watched.pools.cache, client, version: options.version });
+    this.#controllers = this.#createControllers(context);
+  }
+
+  /** Whether every pool is served, or has said why it is not. */
+  get isReady(): boolean {
+    return this.#pools.places.every(({ name }) => this.#pools.state(name)?.kind !== 'starting');
+  }
+
+  /**
+   * Works until `stop`.
+   *
+   * @param beforeEnd ends what uses the pools, before they are given up
+   */
+  async run(stop: AbortSignal, beforeEnd: () => Promise<void>): Promise<void> {
+    const ended = new AbortController();
+    const { images, snapshots, pools } = this.#watched;
+    const { images: makers, snapshots: takers, pools: reporters } = this.#controllers;
+    const reflectors = [images.run(stop), snapshots.run(stop), pools.run(stop)];
+    const serving = this.#pools.run(ended.signal);
+    await Promise.all([makers.run(stop), takers.run(stop), reporters.run(stop)]);
+    await beforeEnd();
+    await this.#sayGoodbye();
+    ended.abort();
+    await Promise.all([serving, ...reflectors, this.#events.stop()]);
+  }
+
+  async #sayGoodbye(): Promise<void> {
+    const { clock, logger } = this.#parts;
+    const deadline = { clock, timeoutMs: farewellMs, what: 'telling that the node plugin stops' };
+    try {
+      await withDeadline(deadline, async (signal) => {
+        for (const { name } of this.#pools.places) await this.#reports.reportStopped(name, signal);
+      });
+    } catch (error) {
+      logger.warn({ error }, 'the DiskPools do not say that the node plugin has stopped');
+    }
+  }
+
+  #createPools(): NodePools {
+    const { options, clock, logger, metrics } = this.#parts;
+    const poolOptions = {
+      nodeName: options.nodeName,
+      runDir: options.runDir,
+      engineDir: path.join(options.runDir, 'engine'),
+      policy: options,
+      checkpoint: killingCheckpoint(options.killAt, allSteps),
+      logger,
+      onFrozen: (durationMs: number) => metrics.observeFreeze(durationMs),
+      onDaemonDeath: (diskId: string) => {
+        metrics.countEngineDeath();
+        this.#lookAt(diskId);
+      },
+    };
+    return new NodePools({
+      places: options.pools,
+      open: (place) => openNodePool(place, poolOptions),
+      onChange: (name) => this.#lookAtPool(name),
+      clock,
+      logger,
+    });
+  }
+
+  #createContext(): NodeContext {
+    const { options, cluster, clock } = this.#parts;
+    return {
+      nodeName: options.nodeName,
+      systemNamespace: cluster.systemNamespace,
+      pools: this.#pools,
+      images: this.#watched.images.cache,
+      snapshots: this.#watched.snapshots.cache,
+      imageClient: new ResourceClient(cluster.client, diskImages),
+      snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
+      events: this.#events,
+      clock,
+      checkpoint: killingCheckpoint(options.killAt, allSteps),
+    };
+  }
+
+  #createControllers(context: NodeContext): Controllers {
+    const { clock, random, logger } = this.#parts;
+    const common = { clock, random, logger };
+    const makeImages = new NodeDiskImages(context).reconcile;
+    const images = new Controller({ ...common, name: 'node-disk-image', workers, reconcile: makeImages });
+    const takeSnapshots = new NodeDiskSnapshots(context).reconcile;
+    const snapshots = new Controller({ ...common, name: 'node-disk-snapshot', workers, reconcile: takeSnapshots });
+    const pools = new Controller({ ...common, name: 'node-disk-pool', workers: 1, reconcile: this.#reports.reconcile });
+    images.watch(this.#watched.images, ({ metadata }) => [keyOf(metadata)]);
+    snapshots.watch(this.#watched.snapshots, ({ metadata }) => [keyOf(metadata)]);
+    pools.watch(this.#watched.pools, ({ spec }) => [spec.poolName]);
+    this.#wakeWaiting(images, snapshots);
+    // What has no object is told when all objects are known.
+    pools.watch(this.#watched.images, () => []);
+    pools.watch(this.#watched.snapshots, () => []);
+    this.#watched.images.subscribe(({ before, after }) => {
+      for (const image of [before, after]) if (image) pools.enqueueAfter(image.spec.pool, collectMs);
+    });
+    this.#watched.snapshots.subscribe(() => {
+      for (const { name } of this.#pools.places) pools.enqueueAfter(name, collectMs);
+    });
+    for (const { name } of this.#pools.places) pools.enqueue(name);
+    return { images, snapshots, pools };
+  }
+
+  /** Has those looked at again that wait for an object which has changed. */
+  #wakeWaiting(images: Controller, snapshots: Controller): void {
+    const imagesFrom = (origin: string) => keysOfWaiting(this.#watched.images.cache.byIndex(originIndex, origin));
+    const snapshotsOf = (origin: string) => keysOfWaiting(this.#watched.snapshots.cache.byIndex(originIndex, origin));
+    images.watch(this.#watched.images, ({ metadata }) => imagesFrom(`DiskImage ${keyOf(metadata)}`));
+    images.watch(this.#watched.snapshots, ({ metadata }) => imagesFrom(`DiskSnapshot ${keyOf(metadata)}`));
+    snapshots.watch(this.#watched.images, ({ metadata }) => snapshotsOf(`DiskImage ${keyOf(metadata)}`));
+  }
+
+  /** Has the object of a disk looked at. */
+  #lookAt(diskId: string): void {
+    for (const { metadata } of this.#watched.images.cache.byIndex(diskIdIndex, diskId)) {
+      this.#controllers.images.enqueue(keyOf(metadata));
+    }
+  }
+
+  /** Has everything looked at that may be in a pool. */
+  #lookAtPool(name: string): void {
+    this.#controllers.pools.enqueue(name);
+    for (const { metadata, spec } of this.#watched.images.cache.list()) {
+      if (spec.pool === name) this.#controllers.images.enqueue(keyOf(metadata));
+    }
+    for (const { metadata } of this.#watched.snapshots.cache.list()) {
+      this.#controllers.snapshots.enqueue(keyOf(metadata));
+    }
+  }
+}
+
+/** The objects of this node alone. */
+function watchedBy({ options, cluster, clock, random, logger }: NodePluginParts): Watched {
+  const { client, systemNamespace } = cluster;
+  const common = { client, clock, random, logger, fieldSelector: `spec.nodeName=${options.nodeName}` };
+  const diskIdOf = (image: DiskImage) => [diskIdOfImage(image, systemNamespace)];
+  const indexers = { [diskIdIndex]: diskIdOf, [originIndex]: originOfImage };
+  return {
+    images: new Reflector({ ...common, type: diskImages, indexers }),
+    snapshots: new Reflector({ ...common, type: diskSnapshots, indexers: { [originIndex]: originOfSnapshot } }),
+    pools: new Reflector({ ...common, type: diskPools }),
+  };
+}

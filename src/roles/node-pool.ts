@@ -1,0 +1,48 @@
+import { watchDaemons } from '../engine/daemon-watch.ts';
+import { runDirectory } from '../engine/run-directory.ts';
+import { Staging } from '../engine/staging.ts';
+import type { FreezeStep, StagingStep } from '../engine/staging-steps.ts';
+import type { EngineStep } from '../engine/steps.ts';
+import { SupervisorClient } from '../engine/supervisor-client.ts';
+import type { Checkpoint } from '../lib/checkpoint.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { PoolPlace, ServedPool } from '../reconcile/node-pools.ts';
+import type { SpacePolicy } from '../store/space.ts';
+import type { StoreStep } from '../store/steps.ts';
+import { openLocalPool } from './local-pool.ts';
+
+export interface NodePoolOptions {
+  nodeName: string;
+  runDir: string;
+  /** The run directory of the node's engine. */
+  engineDir: string;
+  policy: SpacePolicy;
+  checkpoint: Checkpoint<StoreStep | EngineStep | FreezeStep | StagingStep>;
+  logger: Logger;
+  onFrozen: (durationMs: number) => void;
+  /** Called once for every storage daemon that ended without being stopped. */
+  onDaemonDeath: (diskId: string) => void;
+}
+
+/** Opens a pool of a node, whose storage daemons the node's engine runs. @throws LaminaError as openLocalPool */
+export async function openNodePool({ directory }: PoolPlace, options: NodePoolOptions): Promise<ServedPool> {
+  const { nodeName, checkpoint, logger, onDaemonDeath } = options;
+  const engine = runDirectory(options.engineDir);
+  const supervisor = async ({ id }: { id: string }) => {
+    const client = new SupervisorClient(engine, { revive: null, scope: id.slice(0, 8) });
+    await client.listDaemons();
+    return client;
+  };
+  const pool = await openLocalPool({ ...options, pool: directory, supervisor });
+  const { context, disks, attachments, dataPath, compactor, runDir, release } = pool;
+  const staging = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger });
+  const stop = new AbortController();
+  const watch = watchDaemons({ client: pool.supervisor, logger, onDeath: onDaemonDeath, signal: stop.signal });
+  const close = async () => {
+    stop.abort();
+    await watch;
+    await compactor.stop();
+    await release();
+  };
+  return { context, disks, attachments, staging, dataPath, close };
+}

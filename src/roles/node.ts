@@ -1,0 +1,47 @@
+import type { NodeConfig } from '../config.ts';
+import { startCsiServer } from '../csi/server.ts';
+import { systemClock as clock } from '../lib/clock.ts';
+import { LaminaError } from '../lib/errors.ts';
+import { startHealthServer } from '../telemetry/health.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { connectCluster } from './cluster.ts';
+import { NodePlugin } from './node-plugin.ts';
+
+/** How long running calls may take to end when the process is told to stop. */
+const graceMs = 20_000;
+
+export interface NodeOptions extends NodeConfig {
+  version: string;
+}
+
+/**
+ * `lamina node`: serves the pools of this node to kubelet, and makes what the objects of this node ask for, until `stop`.
+ * Attached disks stay attached.
+ */
+export async function node(options: NodeOptions, stop: AbortSignal): Promise<number> {
+  if (process.getuid?.() !== 0) {
+    throw new LaminaError('unsupported', 'a node attaches and mounts disks, which takes root: run it as root');
+  }
+  const logger = createLogger(options.logLevel);
+  const metrics = createMetrics();
+  const cluster = await connectCluster(options, `lamina/${options.version} (node)`, clock);
+  const plugin = new NodePlugin({ options, cluster, clock, random: Math.random, logger, metrics });
+  const ready = async () => plugin.isReady;
+  const csi = await startCsiServer({
+    endpoint: options.socket,
+    identity: { version: options.version, ready },
+    node: { node: plugin.service },
+    logger,
+    onCall: (call) => metrics.observeCall(call),
+  });
+  const listen = options.metricsListen;
+  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  await plugin.run(stop, async () => {
+    logger.info({}, 'stopping; attached disks stay attached');
+    await csi.stop(graceMs);
+  });
+  await health?.stop();
+  cluster.client.close();
+  return 0;
+}
