@@ -54,6 +54,7 @@ export const annotations = {
   schemaVersion: 'lamina.storage/schema-version',
   csiName: 'lamina.storage/csi-name',
   claim: 'lamina.storage/claim',
+  takeOver: 'lamina.storage/take-over',
 } as const;
 
 /** Who owns which fields with server-side apply; another name would leave the old one's fields behind. */
@@ -72,6 +73,8 @@ export const nameMeanings: Record<string, string> = {
     'On a DiskImage or DiskSnapshot that CSI asked for: the name it was asked for by, of which its own is derived.',
   [annotations.claim]:
     'On a DiskImage that is a volume: `namespace/name` of the PersistentVolumeClaim it was made for.',
+  [annotations.takeOver]:
+    'On a DiskPool: the id of the pool, set by an administrator to let this cluster have a pool that was another one’s.',
   [nodeTopologyKey]: 'On nodes and PersistentVolumes, as topology: the node that has a volume.',
 };
 

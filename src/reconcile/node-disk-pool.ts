@@ -66,7 +66,7 @@ export class NodeDiskPools {
 
   async #reportNotServed(object: DiskPool, state: Exclude<PoolState, { kind: 'serving' }>): Promise<void> {
     const report: Report = new ConditionReport(['Ready']);
-    if (state.kind === 'starting') {
+    if (state.kind !== 'failed') {
       report.report('Ready', 'False', 'Starting', 'The node plugin has started, and recovers and tests the pool.');
     } else {
       const { reason, message } = failureOf(state.error);

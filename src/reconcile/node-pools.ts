@@ -18,9 +18,11 @@ export interface ServedPool {
   close(): Promise<void>;
 }
 
+/** A pool that is opened serves its volumes to kubelet; what the cluster's objects ask for is done in a serving one only. */
 export type PoolState =
   | { kind: 'starting' }
   | { kind: 'failed'; error: unknown }
+  | { kind: 'opened'; pool: ServedPool }
   | { kind: 'serving'; pool: ServedPool };
 
 /** What a node is told to have as a pool. */
@@ -32,6 +34,8 @@ export interface PoolPlace {
 export interface NodePoolsOptions {
   places: readonly PoolPlace[];
   open: (place: PoolPlace) => Promise<ServedPool>;
+  /** Resolves when the cluster may decide over the pool. @throws where it must not */
+  confirm: (place: PoolPlace, pool: ServedPool, signal: AbortSignal) => Promise<void>;
   /** Called with the name of a pool whose state has changed. */
   onChange: (name: string) => void;
   clock: Clock;
@@ -60,6 +64,12 @@ export class NodePools {
     return this.#states.get(name);
   }
 
+  /** Those that kubelet can use. */
+  get opened(): ServedPool[] {
+    return [...this.#states.values()].flatMap((state) => ('pool' in state ? [state.pool] : []));
+  }
+
+  /** Those that the cluster decides over. */
   get served(): ServedPool[] {
     return [...this.#states.values()].flatMap((state) => (state.kind === 'serving' ? [state.pool] : []));
   }
@@ -75,8 +85,8 @@ export class NodePools {
    * @throws LaminaError `pool-unavailable` where it may be in one that is not served now
    */
   findDisk(diskId: string): ServedPool | undefined {
-    const holder = this.served.find(({ context }) => hasDisk(context, diskId));
-    if (holder || this.areAllServed) return holder;
+    const holder = this.opened.find(({ context }) => hasDisk(context, diskId));
+    if (holder || this.opened.length === this.#states.size) return holder;
     throw new LaminaError(
       'pool-unavailable',
       `disk ${diskId} may be in a pool of this node that is not served now (${this.#complaints().join('; ')})`,
@@ -89,21 +99,33 @@ export class NodePools {
   }
 
   async #keepOpen(place: PoolPlace, signal: AbortSignal): Promise<void> {
-    const { clock, logger, open } = this.#options;
+    const { clock, logger } = this.#options;
     let complaint = '';
     while (!signal.aborted) {
       try {
-        const pool = await open(place);
-        logger.info({ pool: place.name, directory: place.directory }, 'the pool is served');
-        this.#set(place.name, { kind: 'serving', pool });
-        await aborted(signal);
-        return await pool.close();
+        await this.#serve(place, signal);
       } catch (error) {
+        if (signal.aborted) return;
         if (messageOf(error) !== complaint) logger.error({ error, pool: place.name }, 'the pool cannot be served');
         complaint = messageOf(error);
         this.#set(place.name, { kind: 'failed', error });
         await pause(clock, retryMs, signal);
       }
+    }
+  }
+
+  /** Opens a pool and serves it until `signal`. @throws where it cannot be served */
+  async #serve(place: PoolPlace, signal: AbortSignal): Promise<void> {
+    const { logger, open, confirm } = this.#options;
+    const pool = await open(place);
+    try {
+      this.#set(place.name, { kind: 'opened', pool });
+      await confirm(place, pool, signal);
+      logger.info({ pool: place.name, directory: place.directory }, 'the pool is served');
+      this.#set(place.name, { kind: 'serving', pool });
+      await aborted(signal);
+    } finally {
+      await pool.close();
     }
   }
 
@@ -114,7 +136,7 @@ export class NodePools {
 
   #complaints(): string[] {
     return [...this.#states].flatMap(([name, state]) => {
-      if (state.kind === 'serving') return [];
+      if ('pool' in state) return [];
       return [`${name}: ${state.kind === 'starting' ? 'it is starting' : messageOf(state.error)}`];
     });
   }

@@ -20,6 +20,7 @@ import type { Clock } from '../lib/clock.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import type { Logger } from '../lib/logger.ts';
+import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
 import { diskIdOfImage } from '../reconcile/identity.ts';
 import { diskIdIndex, type NodeContext, originIndex } from '../reconcile/node-context.ts';
 import { NodeDiskImages } from '../reconcile/node-disk-image.ts';
@@ -127,9 +128,12 @@ export class NodePlugin {
   }
 
   #createPools(): NodePools {
-    const { options, clock, logger, metrics } = this.#parts;
+    const { options, cluster, clock, random, logger, metrics } = this.#parts;
+    const { nodeName } = options;
+    const pools = this.#watched.pools;
+    const confirmer = new PoolConfirmer({ nodeName, client: cluster.client, pools, clock, random, logger });
     const poolOptions = {
-      nodeName: options.nodeName,
+      nodeName,
       runDir: options.runDir,
       engineDir: path.join(options.runDir, 'engine'),
       policy: options,
@@ -144,6 +148,7 @@ export class NodePlugin {
     return new NodePools({
       places: options.pools,
       open: (place) => openNodePool(place, poolOptions),
+      confirm: (place, pool, signal) => confirmer.confirm(place, pool, signal),
       onChange: (name) => this.#lookAtPool(name),
       clock,
       logger,

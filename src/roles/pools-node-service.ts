@@ -53,7 +53,7 @@ export class PoolsNodeService implements NodeService {
 
   /** Paths of a disk that is gone are cleared by any pool. @throws LaminaError `pool-unavailable` */
   #holderOrAny(diskId: string): Staging {
-    const pool = this.#pools.findDisk(diskId) ?? this.#pools.served[0];
+    const pool = this.#pools.findDisk(diskId) ?? this.#pools.opened[0];
     if (pool) return pool.staging;
     throw new LaminaError('pool-unavailable', `node ${this.nodeName} serves no pool now`);
   }

@@ -143,7 +143,18 @@ function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRe
 
 /** What the pool directory holds besides ours, or undefined where there is no such directory. */
 export async function foreignNames(layout: PoolLayout): Promise<string[] | undefined> {
-  const own = ['pool.json', 'pool.lock', 'ballast', 'layers', 'disks', 'snapshots', 'tmp', 'set-aside', 'lost+found'];
+  const own = [
+    'pool.json',
+    'cluster.json',
+    'pool.lock',
+    'ballast',
+    'layers',
+    'disks',
+    'snapshots',
+    'tmp',
+    'set-aside',
+    'lost+found',
+  ];
   const there = await stat(layout.root).catch(ifErrno('ENOENT', null));
   if (!there?.isDirectory()) return undefined;
   return (await listNames(layout.root)).filter((name) => !own.includes(name));

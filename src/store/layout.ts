@@ -10,6 +10,10 @@ export class PoolLayout {
   get poolRecord(): string {
     return path.join(this.root, 'pool.json');
   }
+  /** Which cluster the pool is of, where it is of one. */
+  get clusterRecord(): string {
+    return path.join(this.root, 'cluster.json');
+  }
   get lockFile(): string {
     return path.join(this.root, 'pool.lock');
   }

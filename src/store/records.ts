@@ -30,6 +30,14 @@ export const poolRecordSchema = z.strictObject({
 });
 export type PoolRecord = z.infer<typeof poolRecordSchema>;
 
+/** `cluster.json`: which cluster's objects decide over the pool. */
+export const clusterRecordSchema = z.strictObject({
+  version: z.literal(recordVersion),
+  cluster: z.string().min(1),
+  claimedAt: created,
+});
+export type ClusterRecord = z.infer<typeof clusterRecordSchema>;
+
 /** `layers/<id>/layer.json`: one image file. */
 export const layerRecordSchema = z.strictObject({
   version: z.literal(recordVersion),

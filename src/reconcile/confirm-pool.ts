@@ -1,0 +1,81 @@
+import { annotations, diskPoolName } from '../api/names.ts';
+import type { DiskPool } from '../api/objects.ts';
+import type { KubeClient } from '../kube/client.ts';
+import type { KubeObject } from '../kube/objects.ts';
+import type { Reflector } from '../kube/reflector.ts';
+import { ResourceClient } from '../kube/resource-client.ts';
+import type { ResourceType } from '../kube/resource-type.ts';
+import { Backoff } from '../lib/backoff.ts';
+import { type Clock, pause } from '../lib/clock.ts';
+import { isLaminaError, LaminaError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { claimForCluster } from '../store/cluster-claim.ts';
+import type { PoolPlace, ServedPool } from './node-pools.ts';
+
+const namespaceType: ResourceType<KubeObject> = {
+  group: '',
+  version: 'v1',
+  kind: 'Namespace',
+  plural: 'namespaces',
+  namespaced: false,
+  parse: (json) => json as KubeObject,
+};
+
+/** There from the first moment of a cluster to its last, so that its uid is the cluster's identity. */
+const identifyingNamespace = 'kube-system';
+
+export interface PoolConfirmerOptions {
+  nodeName: string;
+  client: KubeClient;
+  pools: Reflector<DiskPool>;
+  clock: Clock;
+  random: () => number;
+  logger: Logger;
+}
+
+/** Lets the objects of this cluster decide over a pool only if it is this cluster's pool. */
+export class PoolConfirmer {
+  readonly #options: PoolConfirmerOptions;
+
+  constructor(options: PoolConfirmerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Waits for the API server, and claims the pool for its cluster.
+   *
+   * @throws LaminaError `pool-foreign` where it is another cluster's, and nobody wants it taken over; the signal's reason
+   */
+  async confirm({ name }: PoolPlace, { context: { pool } }: ServedPool, signal: AbortSignal): Promise<void> {
+    const { pools, nodeName } = this.#options;
+    const cluster = await this.#clusterId(signal);
+    await pools.whenSynced(signal);
+    signal.throwIfAborted();
+    const objectName = diskPoolName(name, nodeName);
+    const wanted = pools.cache.get(objectName)?.metadata.annotations[annotations.takeOver];
+    try {
+      await claimForCluster(pool, cluster, wanted === pool.id);
+    } catch (error) {
+      if (!isLaminaError(error, 'pool-foreign')) throw error;
+      const hint = `If that cluster is gone, let this one have it: kubectl annotate diskpool ${objectName} ${annotations.takeOver}=${pool.id}`;
+      throw new LaminaError('pool-foreign', `${error.message}. ${hint}`, { cause: error });
+    }
+  }
+
+  async #clusterId(signal: AbortSignal): Promise<string> {
+    const { client, clock, random, logger } = this.#options;
+    const namespaces = new ResourceClient(client, namespaceType);
+    const backoff = new Backoff({ baseMs: 500, maxMs: 15_000, jitter: 0.5, random });
+    for (;;) {
+      try {
+        const uid = (await namespaces.get({ name: identifyingNamespace }, { signal }))?.metadata.uid;
+        if (uid !== undefined) return uid;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (backoff.failures === 0) logger.warn({ error }, 'the cluster cannot be identified; trying again');
+      }
+      await pause(clock, backoff.next(), signal);
+      signal.throwIfAborted();
+    }
+  }
+}
