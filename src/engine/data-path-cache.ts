@@ -3,7 +3,6 @@ import { release } from 'node:os';
 import * as z from 'zod/mini';
 import { deviceNumber } from '../host/block-device.ts';
 import { ifErrno } from '../lib/errors.ts';
-import { run } from '../lib/exec.ts';
 import { type DataPath, dataPathSchema } from './data-path.ts';
 
 /** What the outcome of a self-test depends on. */
@@ -23,11 +22,10 @@ const cacheSchema = z.strictObject({
   dataPath: dataPathSchema,
 });
 
-export async function surroundingsOf(poolPath: string, preferNbd: boolean): Promise<Surroundings> {
-  const { stdout } = await run('qemu-storage-daemon', ['--version'], { timeoutMs: 10_000 });
+export async function surroundingsOf(poolPath: string, qemu: string, preferNbd: boolean): Promise<Surroundings> {
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const { dev } = await stat(poolPath, { bigint: true });
-  return { qemu: stdout.split('\n')[0] ?? '', kernel: release(), bootId, device: deviceNumber(dev), preferNbd };
+  return { qemu, kernel: release(), bootId, device: deviceNumber(dev), preferNbd };
 }
 
 /** The outcome in the same surroundings, or null. What is not understood counts as none: the test can be run again. */

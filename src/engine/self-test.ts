@@ -40,7 +40,7 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
   await ensureRunDirectory(run);
   const directory = new PoolLayout(poolPath).selfTest;
   await clearScratch(options, directory);
-  const surroundings = await surroundingsOf(poolPath, preferNbd);
+  const surroundings = await surroundingsOf(poolPath, (await client.describe()).qemuVersion, preferNbd);
   const cached = await readCachedDataPath(run.dataPath, surroundings);
   if (cached) return cached;
   await mkdir(directory, { recursive: true, mode: 0o700 });

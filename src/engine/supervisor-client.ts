@@ -9,6 +9,8 @@ import {
   type DaemonReport,
   daemonListSchema,
   daemonReportSchema,
+  descriptionSchema,
+  type EngineDescription,
   type StartRequest,
 } from './supervisor-protocol.ts';
 
@@ -36,6 +38,11 @@ export class SupervisorClient {
     this.#socketPath = run.socket;
     this.#revive = revive;
     this.#prefix = scope === '' ? '' : `${scope}/`;
+  }
+
+  /** Of which QEMU its daemons will be. */
+  async describe(): Promise<EngineDescription> {
+    return parse(descriptionSchema, await this.#send({ do: 'describe' }, listTimeoutMs));
   }
 
   /** The daemons of this client's scope. */

@@ -29,6 +29,8 @@ export type DaemonReport = z.infer<typeof daemonReportSchema>;
 const idSchema = z.string().check(z.regex(/^[0-9a-f]{16}$/));
 
 export const commandSchema = z.discriminatedUnion('do', [
+  /** Answered with what the daemons will be: the self-test of another process must speak of the same QEMU. */
+  z.strictObject({ do: z.literal('describe') }),
   /** Answered with the reports of all daemons. */
   z.strictObject({ do: z.literal('list') }),
   /** Idempotent; answered with the daemon's report once its export is there. */
@@ -37,6 +39,9 @@ export const commandSchema = z.discriminatedUnion('do', [
   z.strictObject({ do: z.literal('stop'), id: idSchema }),
 ]);
 export type Command = z.infer<typeof commandSchema>;
+
+export const descriptionSchema = z.object({ qemuVersion: z.string() });
+export type EngineDescription = z.infer<typeof descriptionSchema>;
 
 export const daemonListSchema = z.array(daemonReportSchema);
 

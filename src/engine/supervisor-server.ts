@@ -3,6 +3,7 @@ import * as z from 'zod/mini';
 import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import { LineSplitter } from '../lib/line-splitter.ts';
 import type { Logger } from '../lib/logger.ts';
+import { storageDaemonVersion } from '../qemu/storage-daemon.ts';
 import type { DaemonTable } from './daemon-table.ts';
 import { type Command, commandSchema, maxRequestBytes, type Reply } from './supervisor-protocol.ts';
 
@@ -30,6 +31,8 @@ async function answer(socket: Socket, table: DaemonTable, logger: Logger): Promi
 
 async function execute(table: DaemonTable, command: Command): Promise<unknown> {
   switch (command.do) {
+    case 'describe':
+      return { qemuVersion: await storageDaemonVersion() };
     case 'list':
       return table.list();
     case 'start':

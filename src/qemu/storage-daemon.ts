@@ -1,5 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
+import { LaminaError, messageOf } from '../lib/errors.ts';
 import type { BlockdevOptions } from './blockdev.ts';
 
 /** The one export of a daemon. */
@@ -70,4 +72,18 @@ export function spawnStorageDaemon(args: readonly string[], logFd: number): Chil
   });
   child.unref();
   return child;
+}
+
+const versionTimeoutMs = 10_000;
+
+/** `qemu-storage-daemon version 10.0.13 (…)`. Not by lib/exec, which would double the memory of the supervisor. @throws LaminaError `tool-missing` */
+export async function storageDaemonVersion(): Promise<string> {
+  try {
+    const { stdout } = await promisify(execFile)('qemu-storage-daemon', ['--version'], { timeout: versionTimeoutMs });
+    return stdout.split('\n')[0] ?? '';
+  } catch (error) {
+    throw new LaminaError('tool-missing', `qemu-storage-daemon does not say its version: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
 }

@@ -77,7 +77,7 @@ it('clears what a test left that was killed in the middle', async () => {
 it('refuses to serve where no way is right, and says why', async () => {
   const tools = path.join(bench.directory, 'tools');
   mkdirSync(tools);
-  writeFileSync(path.join(tools, 'qemu-storage-daemon'), '#!/bin/sh\necho this one is broken\nexit 1\n', {
+  writeFileSync(path.join(tools, 'qemu-storage-daemon'), '#!/bin/sh\necho this one is broken\n[ "$1" = --version ]\n', {
     mode: 0o755,
   });
   const { PATH } = process.env;
