@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Attacher } from '../src/engine/attachment.ts';
 import { Compactor } from '../src/engine/compactor.ts';
+import type { DiskContext } from '../src/engine/disk-context.ts';
 import { Disks } from '../src/engine/disks.ts';
 import { KeyedLock } from '../src/lib/keyed-lock.ts';
 import { loadPool, lockPool } from '../src/store/open.ts';
 import type { Pool } from '../src/store/pool.ts';
 import type { DiskOptions } from '../src/store/records.ts';
 import { recoverDetached } from '../src/store/recover.ts';
-import { SpaceGuard } from '../src/store/space.ts';
+import { SpaceGuard, type SpacePolicy } from '../src/store/space.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
 export const thin: DiskOptions = {
@@ -25,6 +26,7 @@ export const anySize = { requiredBytes: 0, limitBytes: 0 };
 export interface DetachedPool {
   directory: string;
   pool: Pool;
+  context: DiskContext;
   disks: Disks;
   compactor: Compactor;
   /** Gives the lock up, as the end of a process does. */
@@ -39,12 +41,12 @@ export function removeDirectory(directory: string): void {
   rmSync(directory, { recursive: true, force: true });
 }
 
-export async function openDetachedPool(directory: string): Promise<DetachedPool> {
+export async function openDetachedPool(directory: string, policy: Partial<SpacePolicy> = {}): Promise<DetachedPool> {
   const locked = await lockPool(directory);
   try {
     const pool = await loadPool(locked, { checkpoint: () => {}, logger: silentLogger });
     await recoverDetached(pool);
-    const space = new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction: 0 });
+    const space = new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction: 0, ...policy });
     const compactor = new Compactor(pool, silentLogger);
     const context = {
       pool,
@@ -55,7 +57,7 @@ export async function openDetachedPool(directory: string): Promise<DetachedPool>
       logger: silentLogger,
     };
     const disks = new Disks(context, compactor.wake);
-    return { directory, pool, disks, compactor, release: locked.release };
+    return { directory, pool, context, disks, compactor, release: locked.release };
   } catch (error) {
     await locked.release();
     throw error;

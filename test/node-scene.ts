@@ -1,0 +1,163 @@
+import { type DiskImage, diskImages, diskPools, type DiskSnapshot, diskSnapshots } from '../src/api/objects.ts';
+import { DiskAttachments } from '../src/engine/disk-attachments.ts';
+import { Staging } from '../src/engine/staging.ts';
+import { ApiClient } from '../src/kube/client.ts';
+import type { EventNote } from '../src/kube/events.ts';
+import { MutableObjectCache } from '../src/kube/object-cache.ts';
+import { decodeObject } from '../src/kube/resource-type.ts';
+import { ResourceClient } from '../src/kube/resource-client.ts';
+import type { NodeContext } from '../src/reconcile/node-context.ts';
+import { NodeDiskImages } from '../src/reconcile/node-disk-image.ts';
+import { NodeDiskSnapshots } from '../src/reconcile/node-disk-snapshot.ts';
+import { NodePools, type PoolState, type ServedPool } from '../src/reconcile/node-pools.ts';
+import type { SpacePolicy } from '../src/store/space.ts';
+import { type DetachedPool, openDetachedPool } from './detached-pool.ts';
+import type { FakeObject } from './fakes/api-objects.ts';
+import { FakeApiServer } from './fakes/api-server.ts';
+import { ManualClock } from './fakes/manual-clock.ts';
+import { silentLogger } from './fakes/silent-logger.ts';
+
+export const systemNamespace = 'lamina-system';
+export const nodeName = 'worker-1';
+
+/** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
+export class NodeScene {
+  readonly server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools] });
+  readonly clock = new ManualClock();
+  readonly events: EventNote[] = [];
+  readonly images = new MutableObjectCache<DiskImage>();
+  readonly snapshots = new MutableObjectCache<DiskSnapshot>();
+  /** The step at which the process is to die, as an exception nobody expects. */
+  dieAt = '';
+  state: PoolState | undefined;
+  detached!: DetachedPool;
+  context!: NodeContext;
+  #client!: ApiClient;
+
+  static async start(directory: string, policy: Partial<SpacePolicy> = {}): Promise<NodeScene> {
+    const scene = new NodeScene();
+    await scene.server.start();
+    scene.#client = new ApiClient({ connection: scene.server.connection, clock: scene.clock, userAgent: 'test' });
+    await scene.#assemble(directory, policy);
+    return scene;
+  }
+
+  async #assemble(directory: string, policy: Partial<SpacePolicy>): Promise<void> {
+    this.detached = await openDetachedPool(directory, policy);
+    const { context, disks, release } = this.detached;
+    const attachments = new DiskAttachments(context, () => {});
+    const checkpoint = () => {};
+    const staging = new Staging({ disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger });
+    const dataPath = { backend: 'fuse', exportDirectIo: true, rawDirectIo: true, imageDirectIo: true } as const;
+    const pool: ServedPool = { context, disks, attachments, staging, dataPath, close: release };
+    this.state = { kind: 'serving', pool };
+    this.context = {
+      nodeName,
+      systemNamespace,
+      pools: this.#pools(),
+      images: this.images,
+      snapshots: this.snapshots,
+      imageClient: new ResourceClient(this.#client, diskImages),
+      snapshotClient: new ResourceClient(this.#client, diskSnapshots),
+      events: { record: (_, note) => this.events.push(note) },
+      clock: this.clock,
+      checkpoint: (step) => {
+        if (step === this.dieAt) throw new Error(`killed after ${step}`);
+      },
+    };
+  }
+
+  /** One pool, `default`, whose state the test sets. */
+  #pools(): NodePools {
+    const places = [{ name: 'default', directory: this.detached.directory }];
+    const never = async (): Promise<never> => {
+      throw new Error('not opened in this test');
+    };
+    const options = {
+      places,
+      open: never,
+      confirm: never,
+      onChange: () => {},
+      clock: this.clock,
+      logger: silentLogger,
+    };
+    const pools = new NodePools(options);
+    pools.state = (name) => (name === 'default' ? this.state : undefined);
+    const pool = () => (this.state && 'pool' in this.state ? [this.state.pool] : []);
+    Object.defineProperty(pools, 'opened', { get: pool });
+    Object.defineProperty(pools, 'served', { get: () => (this.state?.kind === 'serving' ? pool() : []) });
+    Object.defineProperty(pools, 'areAllServed', { get: () => this.state?.kind === 'serving' });
+    pools.findDisk = (id) => pool().find(({ context }) => [...context.pool.disks.keys()].some((key) => key === id));
+    return pools;
+  }
+
+  declareImage(name: string, spec: object = {}, metadata: object = {}, namespace = 'media'): FakeObject {
+    return this.#declare(diskImages, namespace, {
+      apiVersion: 'lamina.storage/v1alpha1',
+      kind: 'DiskImage',
+      metadata: { name, ...metadata },
+      spec: { size: '64Mi', nodeName, ...spec },
+    });
+  }
+
+  declareSnapshot(name: string, diskImageName: string, namespace = 'media'): FakeObject {
+    return this.#declare(diskSnapshots, namespace, {
+      apiVersion: 'lamina.storage/v1alpha1',
+      kind: 'DiskSnapshot',
+      metadata: { name },
+      spec: { diskImageName, nodeName },
+    });
+  }
+
+  #declare(type: typeof diskImages | typeof diskSnapshots, namespace: string, object: object): FakeObject {
+    return this.server.objects.create({ type, namespace }, object as never);
+  }
+
+  /** The DiskImage as the API server has it; undefined where it is gone. */
+  async image(name: string, namespace = 'media'): Promise<DiskImage | undefined> {
+    return this.context.imageClient.get({ namespace, name });
+  }
+
+  async snapshot(name: string, namespace = 'media'): Promise<DiskSnapshot | undefined> {
+    return this.context.snapshotClient.get({ namespace, name });
+  }
+
+  /** Brings the cache up to date, and reconciles the DiskImage once. */
+  async reconcileImage(name: string, namespace = 'media') {
+    const key = `${namespace}/${name}`;
+    const image = await this.image(name, namespace);
+    if (image)
+      this.images.put({ object: decodeObject(diskImages, image && (await this.#raw('diskimages', namespace, name))) });
+    else this.images.remove(key);
+    return new NodeDiskImages(this.context).reconcile(key, AbortSignal.timeout(60_000));
+  }
+
+  async reconcileSnapshot(name: string, namespace = 'media') {
+    const key = `${namespace}/${name}`;
+    const snapshot = await this.snapshot(name, namespace);
+    if (snapshot)
+      this.snapshots.put({ object: decodeObject(diskSnapshots, await this.#raw('disksnapshots', namespace, name)) });
+    else this.snapshots.remove(key);
+    return new NodeDiskSnapshots(this.context).reconcile(key);
+  }
+
+  async #raw(plural: string, namespace: string, name: string): Promise<unknown> {
+    return this.#client.request({
+      method: 'GET',
+      path: `/apis/lamina.storage/v1alpha1/namespaces/${namespace}/${plural}/${name}`,
+    });
+  }
+
+  /** How many requests changed something, and forget them. */
+  takeWrites(): number {
+    const writes = this.server.requests.filter(({ method }) => method !== 'GET').length;
+    this.server.requests.length = 0;
+    return writes;
+  }
+
+  async stop(): Promise<void> {
+    this.#client.close();
+    await this.server.stop();
+    await this.detached.release();
+  }
+}
