@@ -1,4 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { derivedId, transientPrefix } from '../lib/derived-id.ts';
 import {
   type DiskId,
   diskIdSchema,
@@ -8,27 +9,12 @@ import {
   snapshotIdSchema,
 } from './records.ts';
 
-/** Short enough for a file name, a Kubernetes object name and a label value. */
-const plainName = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/;
-const hashedPrefix = 'sha256-';
-const transientPrefix = 'transient.';
-
-/**
- * The id for a name a caller chose: the name itself where it is plain, a hash of it otherwise. The same name always
- * gives the same id, and no two names share one.
- */
-function idOf(name: string): string {
-  const reserved = name.startsWith(hashedPrefix) || name.startsWith(transientPrefix);
-  if (plainName.test(name) && !reserved) return name;
-  return hashedPrefix + createHash('sha256').update(name).digest('hex').slice(0, 48);
-}
-
 export function diskIdOf(name: string): DiskId {
-  return diskIdSchema.parse(idOf(name));
+  return diskIdSchema.parse(derivedId(name));
 }
 
 export function snapshotIdOf(name: string): SnapshotId {
-  return snapshotIdSchema.parse(idOf(name));
+  return snapshotIdSchema.parse(derivedId(name));
 }
 
 /** The snapshot that a clone passes through; no name gives such an id. */

@@ -1,0 +1,53 @@
+import { derivedId, isDerivedId } from '../lib/derived-id.ts';
+import { namespaceName, subdomain } from './fields.ts';
+import { annotations } from './names.ts';
+
+/** Which disk, snapshot or image of a pool is an object's: the pool holds it under this id, and its record has this name. */
+export interface Identity {
+  recordName: string;
+  id: string;
+}
+
+/** Where the object of a record is, or is to be declared again. */
+export interface Declared {
+  namespace: string;
+  name: string;
+  /** For the annotation; the record's name, of which the object's own is derived. Only in the namespace of the system. */
+  csiName?: string;
+}
+
+interface Named {
+  metadata: {
+    name: string;
+    namespace?: string | undefined;
+    annotations?: Readonly<Record<string, string>> | undefined;
+  };
+}
+
+/**
+ * What a pool calls what a DiskImage or DiskSnapshot stands for. It depends on where the object is and what it is
+ * called, never on what people can edit, so that nobody gets hold of another's disk; and its record's name tells whose
+ * it was when all objects are lost.
+ */
+export function identityOf({ metadata }: Named, systemNamespace: string): Identity {
+  const { name, namespace = '' } = metadata;
+  const id = idOfReference({ name, namespace }, systemNamespace);
+  if (namespace !== systemNamespace) return { recordName: `${namespace}/${name}`, id };
+  const csiName = metadata.annotations?.[annotations.csiName];
+  return { recordName: csiName !== undefined && derivedId(csiName) === id ? csiName : name, id };
+}
+
+/** The id alone, of an object that may be gone. */
+export function idOfReference(to: { name: string; namespace: string }, systemNamespace: string): string {
+  if (to.namespace !== systemNamespace) return derivedId(`${to.namespace}/${to.name}`);
+  // What CSI asked for is called by its id.
+  return isDerivedId(to.name) ? to.name : derivedId(to.name);
+}
+
+/** The object of the record of that name: `identityOf` of it gives that name again. */
+export function objectOfRecord(recordName: string, systemNamespace: string): Declared {
+  const [namespace = '', name = '', ...rest] = recordName.split('/');
+  const isObject = namespaceName.safeParse(namespace).success && subdomain.safeParse(name).success && rest.length === 0;
+  if (isObject && namespace !== systemNamespace) return { namespace, name };
+  return { namespace: systemNamespace, name: derivedId(recordName), csiName: recordName };
+}
