@@ -47,6 +47,13 @@ export const errorKinds = {
   'api-conflict': 'busy',
   'api-refused': 'internal',
   'leadership-lost': 'unavailable',
+  'image-not-found': 'not-found',
+  'source-unavailable': 'unavailable',
+  'source-denied': 'precondition',
+  'checksum-mismatch': 'precondition',
+  'image-refused': 'precondition',
+  'import-failed': 'internal',
+  'transfer-failed': 'unavailable',
   unsupported: 'unsupported',
 } as const;
 
