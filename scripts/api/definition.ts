@@ -16,7 +16,10 @@ export interface Schema {
   minLength?: number;
   maxLength?: number;
   maxItems?: number;
+  minProperties?: number;
+  maxProperties?: number;
   properties?: Record<string, Schema>;
+  additionalProperties?: Schema;
   required?: string[];
   items?: Schema;
   anyOf?: Schema[];
@@ -88,7 +91,9 @@ function structuralSchema(schema: z.ZodType): Schema {
   return json as Schema;
 }
 
-function adapt(schema: Schema): void {
+function adapt(schema: Schema & { propertyNames?: unknown }): void {
+  // Names of properties cannot be checked in a structural schema.
+  delete schema.propertyNames;
   // A zod integer brings the bounds of JavaScript's numbers, which say nothing to people.
   if (schema.minimum === Number.MIN_SAFE_INTEGER) delete schema.minimum;
   if (schema.maximum === Number.MAX_SAFE_INTEGER) delete schema.maximum;

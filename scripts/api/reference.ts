@@ -80,6 +80,7 @@ function typeOf(schema: Schema): string {
   if (schema['x-kubernetes-int-or-string'] || schema.pattern === quantityPattern.source) return 'quantity';
   if (schema.enum) return schema.enum.map(code).join(', ');
   if (schema.type === 'array') return `list, at most ${schema.maxItems}`;
+  if (schema.additionalProperties) return `map, at most ${schema.maxProperties}`;
   return schema.format === 'date-time' ? 'time' : (schema.type ?? '');
 }
 

@@ -17,7 +17,6 @@ const isFalse = (meaning: string) => ({ status: 'False', meaning }) as const;
 const isUnknown = (meaning: string) => ({ status: 'Unknown', meaning }) as const;
 
 const nodeGone = isFalse('The Node object is gone, and with it what the node held; the object can be deleted.');
-const nodeSilent = isUnknown('The node plugin on the node has not reported for a while.');
 
 /** Every condition and reason there is: stable, as people and other programs match them. docs/api.md lists them. */
 export const conditionTypes = {
@@ -33,6 +32,7 @@ export const conditionTypes = {
         SourceElsewhere: isFalse(
           'The node in spec.nodeName is not the one that has the source, and layers are not moved.',
         ),
+        SourceForbidden: isFalse('The source is in another namespace, where only the system may take from.'),
         PoolNotFound: isFalse('No node, or not the one that was named, has a pool of that name that is ready.'),
         NoRoom: isFalse('No pool of that name has room for the disk; it is tried again when one has.'),
       },
@@ -45,10 +45,13 @@ export const conditionTypes = {
         WaitingForNode: isFalse('No node is chosen yet; the condition Placed says why.'),
         WaitingForSource: isFalse('The source is not there or not ready yet.'),
         Making: isFalse('The node is making the disk; status.progress says how far it is.'),
+        Importing: isFalse('The node takes the content from the source; status.progress says how far it is.'),
+        Fetching: isFalse(
+          'The node fetches the content of the source from another node; status.progress says how far.',
+        ),
         Deleting: isFalse('The disk is being deleted.'),
         Lost: isFalse('The disk was made, but its pool does not hold it any more.'),
         NodeGone: nodeGone,
-        NodeSilent: nodeSilent,
       },
     },
     Sized: {
@@ -60,6 +63,15 @@ export const conditionTypes = {
         WaitingForDetach: isFalse('A disk of this kind grows only while no pod uses it.'),
       },
     },
+    Copied: {
+      meaning: 'All nodes that spec.nodes and spec.nodeSelector ask for have a copy.',
+      failures: true,
+      reasons: {
+        AllCopied: isTrue('There is nothing to copy.'),
+        WaitingForImage: isFalse('There is nothing to copy yet; the condition Ready says why.'),
+        Copying: isFalse('Nodes are fetching their copies; status.copies lists them.'),
+      },
+    },
     Healthy: {
       meaning: 'Nothing is known to be wrong with the disk or with what serves it.',
       failures: true,
@@ -67,7 +79,6 @@ export const conditionTypes = {
         NothingFound: isTrue('No problem was found.'),
         NotChecked: isUnknown('The disk has not been looked at yet.'),
         NodeGone: nodeGone,
-        NodeSilent: nodeSilent,
       },
     },
   },
@@ -82,7 +93,6 @@ export const conditionTypes = {
         Deleting: isFalse('The snapshot is being deleted.'),
         Lost: isFalse('The snapshot was taken, but its pool does not hold it any more.'),
         NodeGone: nodeGone,
-        NodeSilent: nodeSilent,
       },
     },
   },
@@ -95,7 +105,7 @@ export const conditionTypes = {
         Starting: isFalse('The node plugin has started, and recovers and tests the pool.'),
         Stopped: isFalse('The node plugin was stopped; volumes that are in use go on.'),
         NodeGone: isFalse('The Node object is gone, and the pool with it.'),
-        NodeSilent: nodeSilent,
+        NodeSilent: isUnknown('The node plugin on the node has not reported for a while.'),
       },
     },
     DataPathProven: {

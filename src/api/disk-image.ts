@@ -1,25 +1,26 @@
 import * as z from 'zod';
-import { conditionsField, count, poolName, quantityField, quantityReport, subdomain } from './fields.ts';
-import { sourceField } from './disk-source.ts';
+import { diskFormats, poolName, quantityField, subdomain } from './fields.ts';
+import { diskImageStatus } from './disk-image-status.ts';
+import { isSealedByDefault, isSealedRule, sourceField } from './disk-source.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { defaultPoolName } from './names.ts';
 import { immutable, immutableOnceSet, withRules } from './rule.ts';
-import { sizeRules } from './size-rules.ts';
+import { sealedSizeRule, shrinkRule, sizeRules } from './size-rules.ts';
 
-const formats = ['qcow2', 'raw'] as const;
 const clusterSizes = ['4Ki', '8Ki', '16Ki', '32Ki', '64Ki', '128Ki', '256Ki', '512Ki', '1Mi', '2Mi'] as const;
 
 const newDisk = 'declare a new DiskImage with the other value';
+const isSealed = isSealedRule('self');
 
 const specSchema = z
   .object({
     size: quantityField({
       description:
-        'How big the disk looks to what uses it, such as 10Gi; rounded up to 4Ki. It can grow later, in use as well, but not shrink. A disk with a source may be bigger than that; without a size it has the size of its source.',
+        'How big the disk looks to what uses it, such as 10Gi; rounded up to 4Ki. It can grow later, in use as well, and a growth that finds no room can be withdrawn; a disk never shrinks, and a sealed one keeps its size. A disk with a source may be bigger than that; without a size it has the size of its source.',
       ...withRules(...sizeRules),
     }).optional(),
     format: z
-      .enum(formats)
+      .enum(diskFormats)
       .meta({
         description:
           'How the disk is kept on its node. qcow2: thin, with snapshots while it is in use. raw: as fast as the disk below. A disk with a source may be qcow2 nevertheless; status.format says what it is.',
@@ -58,6 +59,30 @@ const specSchema = z
       .meta({ description: 'The node that holds the disk. Left out, the controller fills it in, by room or source.' })
       .optional(),
     source: sourceField,
+    sealed: z
+      .boolean()
+      .meta({
+        description:
+          'Whether the content stays as it is for ever, so that disks start from it on any node, and no pod uses it itself. Left out, it is so with the sources http, registry, persistentVolumeClaim and volumeSnapshot.',
+      })
+      .optional(),
+    nodes: z
+      .array(subdomain)
+      .max(256)
+      .meta({
+        description:
+          'Names of further nodes that get a copy of a sealed DiskImage ahead of need. Others fetch one when a disk is to start from it there.',
+        'x-kubernetes-list-type': 'set',
+      })
+      .optional(),
+    nodeSelector: z
+      .record(z.string().max(317), z.string().max(63))
+      .meta({
+        description: 'Labels of further nodes that get a copy, as with nodes; a node has to have all of them.',
+        minProperties: 1,
+        maxProperties: 16,
+      })
+      .optional(),
   })
   .meta({
     description: 'What is wanted.',
@@ -88,39 +113,28 @@ const specSchema = z
         message: `clusterSize cannot be changed: ${newDisk}.`,
         fieldPath: '.clusterSize',
       },
+      {
+        rule: `${isSealed} == ${isSealedRule('oldSelf')}`,
+        message: `sealed cannot be changed: ${newDisk}, with this one as source.diskImage.`,
+        fieldPath: '.sealed',
+      },
+      sealedSizeRule(isSealed),
+      ...(['nodes', 'nodeSelector'] as const).map((field) => ({
+        rule: `!has(self.${field}) || ${isSealed}`,
+        message: `${field} is for sealed DiskImages only, as others are on one node: leave it out, or say sealed: true.`,
+        fieldPath: `.${field}`,
+      })),
       immutableOnceSet(
         'nodeName',
         'the disk is on that node; declare a new DiskImage on the other one, and copy the data.',
       ),
     ),
-  });
-
-const statusSchema = z
-  .object({
-    observedGeneration: count.meta({ description: 'The metadata.generation that the status is about.' }).optional(),
-    conditions: conditionsField,
-    diskId: z.string().max(128).meta({ description: 'What the disk is called in its pool.' }).optional(),
-    nodeName: subdomain.meta({ description: 'The node that has the disk.' }).optional(),
-    virtualSize: quantityReport('How big the disk looks to what uses it.').optional(),
-    allocated: quantityReport(
-      'What its own image file takes of the pool, without what it shares with others; rounded to three digits, so that it is written only when that changes.',
-    ).optional(),
-    format: z.enum(formats).meta({ description: 'How the disk is kept on its node.' }).optional(),
-    chainDepth: count
-      .meta({ description: 'How many image files it is made of, its own and those it shares.' })
-      .optional(),
-    attached: z
-      .boolean()
-      .meta({ description: 'Whether the node has it as a block device, for pods to use.' })
-      .optional(),
-    progress: z
-      .string()
-      .max(4)
-      .regex(/^(100|[1-9]?[0-9])%$/)
-      .meta({ description: 'How far the disk is made, while it is.' })
-      .optional(),
   })
-  .meta({ description: 'What is.' });
+  .transform(({ sealed, nodes, ...spec }) => ({
+    ...spec,
+    sealed: sealed ?? isSealedByDefault(spec.source.type),
+    nodes: nodes ?? [],
+  }));
 
 /** One disk image on a node: a volume, or what volumes start from. */
 export const diskImageKind = {
@@ -131,13 +145,15 @@ export const diskImageKind = {
   description:
     'A DiskImage is one disk image on a node. Declared, it becomes a file in a pool of the node, which goes with the object. The volumes that CSI makes are DiskImages in the namespace of the system.',
   spec: specSchema,
-  status: statusSchema,
+  status: diskImageStatus,
   rules: [
     {
-      rule: "self.spec.source.type != 'diskImage' || !has(self.spec.source.diskImage) || self.spec.source.diskImage.name != self.metadata.name",
+      // Of metadata, rules see the name only.
+      rule: '!has(self.spec.source.diskImage) || has(self.spec.source.diskImage.namespace) || self.spec.source.diskImage.name != self.metadata.name',
       message: 'source.diskImage is the DiskImage itself: name another one, or choose source.type blank.',
       fieldPath: '.spec.source.diskImage.name',
     },
+    shrinkRule,
   ],
   columns: [
     ...readyColumns,
@@ -163,6 +179,20 @@ export const diskImageKind = {
     },
     { name: 'Pool', type: 'string', jsonPath: '.spec.pool', description: 'The pool it is in.', wide: true },
     { name: 'Source', type: 'string', jsonPath: '.spec.source.type', description: 'What it started from.', wide: true },
+    {
+      name: 'Imported',
+      type: 'integer',
+      jsonPath: '.status.importedBytes',
+      description: 'Bytes taken from the source.',
+      wide: true,
+    },
+    {
+      name: 'Copied',
+      type: 'string',
+      jsonPath: conditionStatus('Copied'),
+      description: 'Whether all nodes that are to have a copy have it.',
+      wide: true,
+    },
     { name: 'Depth', type: 'integer', jsonPath: '.status.chainDepth', description: 'Files it is made of.', wide: true },
     {
       name: 'Claim',
@@ -174,7 +204,7 @@ export const diskImageKind = {
     messageColumn,
   ],
   selectableFields: ['.spec.nodeName'],
-} as const satisfies Kind<typeof specSchema, typeof statusSchema>;
+} as const satisfies Kind<typeof specSchema, typeof diskImageStatus>;
 
 function conditionStatus(type: string): string {
   return `.status.conditions[?(@.type=="${type}")].status`;

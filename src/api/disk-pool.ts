@@ -1,5 +1,15 @@
 import * as z from 'zod';
-import { conditionsField, count, poolName, quantityReport, subdomain, text, timestamp } from './fields.ts';
+import {
+  conditionsField,
+  count,
+  digest,
+  diskFormats,
+  poolName,
+  quantityReport,
+  subdomain,
+  text,
+  timestamp,
+} from './fields.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { immutable, withRules } from './rule.ts';
 
@@ -60,7 +70,9 @@ const orphanId = z.string().min(1).max(128);
 
 const orphanSchema = z
   .object({
-    kind: z.enum(['disk', 'snapshot']).meta({ description: 'What it is.' }),
+    kind: z
+      .enum(['disk', 'snapshot', 'image'])
+      .meta({ description: 'What it is: a disk, a snapshot, or the content of a sealed DiskImage.' }),
     id: orphanId.meta({ description: 'What it is called in the pool.' }),
     name: text.meta({ description: 'The name it was asked for by, of which the id is derived.' }),
     size: quantityReport('How big it looks.'),
@@ -68,16 +80,20 @@ const orphanSchema = z
     foundAt: timestamp.meta({ description: 'Since when it is known to have no object.' }),
     disk: orphanId.meta({ description: 'Of a snapshot: the disk it is of.' }).optional(),
     source: orphanId.meta({ description: 'Of a disk with a source: its id.' }).optional(),
-    sourceKind: z.enum(['disk', 'snapshot']).meta({ description: 'Of a disk with a source: what that is.' }).optional(),
-    format: z.enum(['qcow2', 'raw']).meta({ description: 'Of a disk: the format it was asked for in.' }).optional(),
+    sourceKind: z
+      .enum(['disk', 'snapshot', 'image'])
+      .meta({ description: 'Of a disk with a source: what that is.' })
+      .optional(),
+    format: z.enum(diskFormats).meta({ description: 'Of a disk: the format it was asked for in.' }).optional(),
     preallocation: z
       .enum(['off', 'metadata', 'falloc', 'full'])
       .meta({ description: 'Of a disk: the preallocation it was asked for with.' })
       .optional(),
     clusterSize: quantityReport('Of a qcow2 disk: the cluster size it was asked for with.').optional(),
     liveSnapshots: z.boolean().meta({ description: 'Of a disk: whether live snapshots were asked for.' }).optional(),
+    digest: digest.meta({ description: 'Of an image that was imported: what it was.' }).optional(),
   })
-  .meta({ description: 'One disk or snapshot without an object, and all that is needed to declare it again.' });
+  .meta({ description: 'One disk, snapshot or image without an object, and all that is needed to declare it again.' });
 
 const statusSchema = z
   .object({
@@ -85,12 +101,20 @@ const statusSchema = z
     poolId: z.uuid().meta({ description: 'Identity of the pool, made with it and kept in its directory.' }).optional(),
     path: z.string().max(4096).meta({ description: 'Directory of the pool on the node.' }).optional(),
     version: z.string().max(64).meta({ description: 'Version of the node plugin that serves the pool.' }).optional(),
+    transferAddress: z
+      .string()
+      .max(261)
+      .regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):[0-9]{1,5}$/)
+      .meta({ description: 'Where the node plugin gives what the pool holds to other nodes, as HOST:PORT.' })
+      .optional(),
     fileSystem: fileSystemSchema.optional(),
     dataPath: dataPathSchema.optional(),
     space: spaceSchema.optional(),
     disks: count.meta({ description: 'How many disks it holds.' }).optional(),
     snapshots: count.meta({ description: 'How many snapshots it holds.' }).optional(),
-    orphanCount: count.meta({ description: 'How many disks and snapshots it holds that have no object.' }).optional(),
+    orphanCount: count
+      .meta({ description: 'How many disks, snapshots and images it holds that have no object.' })
+      .optional(),
     orphans: z
       .array(orphanSchema)
       .max(256)

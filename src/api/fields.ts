@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { parseQuantity } from '../lib/quantity.ts';
+import { withRules } from './rule.ts';
 
 /** A name of an object, of a node for one. */
 export const subdomain = z
@@ -8,19 +9,49 @@ export const subdomain = z
   .max(253)
   .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/);
 
-export const poolName = z
+const label = z
   .string()
   .min(1)
   .max(63)
   .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
+
+export const namespaceName = label;
+export const poolName = label;
+
+/** How a disk is kept on its node. */
+export const diskFormats = ['qcow2', 'raw'] as const;
 
 /** Whole numbers of things, never negative. */
 export const count = z.int().min(0);
 
 export const timestamp = z.iso.datetime();
 
+export const digest = z
+  .string()
+  .max(71)
+  .regex(/^sha256:[0-9a-f]{64}$/);
+
 /** Text for a person. */
 export const text = z.string().max(1024);
+
+/**
+ * Text of a form that people get wrong, so that it is refused with a sentence rather than with the pattern.
+ *
+ * @param pattern without single quotes, and in the syntax that Go shares
+ */
+export function patternedText(of: { description: string; maxLength: number; pattern: RegExp; message: string }) {
+  const { description, maxLength, pattern, message } = of;
+  return z
+    .string()
+    .max(maxLength)
+    .refine((value) => pattern.test(value), message)
+    .meta({ description, ...withRules({ rule: `self.matches(r'${goPattern(pattern)}')`, message }) });
+}
+
+/** JavaScript escapes the slash in regular expressions, which ends them there. */
+function goPattern({ source }: RegExp): string {
+  return source.replaceAll('\\/', '/');
+}
 
 function bytesOf(value: string | number, context: z.RefinementCtx): number {
   const bytes = parseQuantity(String(value));

@@ -13,7 +13,18 @@ const repository = path.resolve(import.meta.dirname, '../../..');
 /** All that the API server allows of OpenAPI in a structural schema, as far as it is used here. */
 const allowedKeys = new Set([
   ...['type', 'format', 'description', 'default', 'enum', 'pattern', 'minimum', 'maximum', 'minLength', 'maxLength'],
-  ...['maxItems', 'properties', 'required', 'items', 'anyOf', 'x-kubernetes-int-or-string', 'x-kubernetes-list-type'],
+  ...[
+    'maxItems',
+    'minProperties',
+    'maxProperties',
+    'additionalProperties',
+    'properties',
+    'required',
+    'items',
+    'anyOf',
+    'x-kubernetes-int-or-string',
+    'x-kubernetes-list-type',
+  ],
   ...['x-kubernetes-list-map-keys', 'x-kubernetes-validations'],
 ]);
 
@@ -40,7 +51,9 @@ describe.each(kinds)('the definition of $kind', (kind) => {
     expect(pathsWhere((schema) => !schema.type && !schema['x-kubernetes-int-or-string'])).toEqual([]);
     expect(pathsWhere((schema) => Object.keys(schema).some((key) => !allowedKeys.has(key)))).toEqual([]);
     expect(pathsWhere((schema) => schema.type === 'array' && !schema.items)).toEqual([]);
-    expect(pathsWhere((schema) => schema.type === 'object' && !schema.properties)).toEqual([]);
+    expect(
+      pathsWhere((schema) => schema.type === 'object' && !schema.properties && !schema.additionalProperties),
+    ).toEqual([]);
     const alternatives = fields.flatMap(({ schema }) => (schema.anyOf ? [schema] : []));
     for (const { anyOf, ...schema } of alternatives) {
       expect(schema['x-kubernetes-int-or-string']).toBe(true);
@@ -49,19 +62,28 @@ describe.each(kinds)('the definition of $kind', (kind) => {
   });
 
   it('describes every field', () => {
-    expect(pathsWhere(({ description = '' }) => !/^[A-Z"].{3,}\.$|^ext4/s.test(description))).toEqual([]);
+    const itemsOfSets = fields
+      .filter(({ schema }) => schema['x-kubernetes-list-type'] === 'set')
+      .map((f) => `${f.path}[]`);
+    const undescribed = pathsWhere(({ description = '' }) => !/^[A-Z"].{3,}\.$|^ext4/s.test(description));
+    expect(undescribed).toEqual(itemsOfSets);
   });
 
   it('bounds every text and list, so that the rules have a cost', () => {
     const isBounded = ({ maxLength, enum: values, format }: Schema) => maxLength || values || format;
     expect(pathsWhere((schema) => schema.type === 'string' && !isBounded(schema))).toEqual([]);
     expect(pathsWhere((schema) => schema.type === 'array' && !schema.maxItems)).toEqual([]);
+    expect(pathsWhere((schema) => !!schema.additionalProperties && !schema.maxProperties)).toEqual([]);
   });
 
   it('says how lists are merged', () => {
     for (const { schema } of fields.filter((field) => field.schema.type === 'array')) {
-      expect(schema['x-kubernetes-list-type']).toBe('map');
-      expect(schema.items?.required).toEqual(expect.arrayContaining(schema['x-kubernetes-list-map-keys'] ?? ['none']));
+      const isOfObjects = schema.items?.type === 'object';
+      expect(schema['x-kubernetes-list-type']).toBe(isOfObjects ? 'map' : 'set');
+      if (isOfObjects)
+        expect(schema.items?.required).toEqual(
+          expect.arrayContaining(schema['x-kubernetes-list-map-keys'] ?? ['none']),
+        );
     }
   });
 

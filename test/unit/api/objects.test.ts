@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { diskPoolName } from '../../../src/api/names.ts';
+import { sourceTypes } from '../../../src/api/disk-source.ts';
+import { diskPoolName, groupVersion } from '../../../src/api/names.ts';
 import {
   type DiskImageManifest,
   type DiskPoolManifest,
@@ -39,8 +40,10 @@ describe('a DiskImage', () => {
       liveSnapshots: false,
       pool: 'default',
       source: { type: 'blank' },
+      sealed: false,
+      nodes: [],
     });
-    expect(status).toEqual({ conditions: [] });
+    expect(status).toEqual({ conditions: [], copies: [] });
   });
 
   it('may have a number as its size', () => {
@@ -59,9 +62,22 @@ describe('a DiskImage', () => {
     });
   });
 
-  it('has a source with the one member that belongs to its type', () => {
-    const source = { type: 'diskSnapshot', diskSnapshot: { name: 'monday' } };
-    expect(diskImages.parse(withSpec({ source })).spec.source).toEqual(source);
+  it.each([
+    [{ type: 'diskImage', diskImage: { name: 'other', namespace: 'media' } }, false],
+    [{ type: 'diskSnapshot', diskSnapshot: { name: 'monday' } }, false],
+    [{ type: 'http', http: { url: 'https://images.example.org/debian.qcow2?arch=amd64' } }, true],
+    [{ type: 'registry', registry: { image: 'registry.example.org/disks/debian:13' } }, true],
+    [{ type: 'persistentVolumeClaim', persistentVolumeClaim: { name: 'data' } }, true],
+    [{ type: 'volumeSnapshot', volumeSnapshot: { name: 'data' } }, true],
+  ])('has a source with the one member that belongs to its type, and is sealed by it or not: %j', (source, sealed) => {
+    expect(diskImages.parse(withSpec({ source })).spec).toMatchObject({ source, sealed });
+    expect(diskImages.parse(withSpec({ source, sealed: !sealed })).spec.sealed).toBe(!sealed);
+  });
+
+  it('has a source of its own type, whatever else stands beside it', () => {
+    const source = { type: 'diskImage', diskImage: { name: 'a' }, diskSnapshot: { name: 'b' } };
+    const { diskSnapshot: _, ...own } = source;
+    expect(diskImages.parse(withSpec({ source })).spec.source).toEqual(own);
   });
 
   it('has a status with sizes in bytes', () => {
@@ -71,15 +87,26 @@ describe('a DiskImage', () => {
       virtualSize: 10 * GiB,
       allocated: Math.ceil(1.38 * GiB),
       conditions: [],
+      copies: [],
     });
+  });
+
+  it('has copies with sizes in bytes', () => {
+    const copies = [
+      { nodeName: 'worker-2', ready: true, allocated: '1.5Gi' },
+      { nodeName: 'worker-3', ready: false, message: 'There is no room' },
+    ];
+    const { status } = diskImages.parse({ ...image, status: { copies } });
+    expect(status.copies).toEqual([{ ...copies[0], allocated: 1.5 * GiB }, copies[1]]);
   });
 
   it.each([
     ['a size that is none', withSpec({ size: '10 Gi' }), "spec.size: '10 Gi' is no quantity such as 10Gi"],
     ['a negative size', withSpec({ size: -1 }), "spec.size: '-1' is no quantity"],
     ['a format of a later version', withSpec({ format: 'vmdk' }), 'spec.format:'],
-    ['a source of a later version', withSpec({ source: { type: 'http' } }), 'spec.source.type:'],
+    ['a source of a later version', withSpec({ source: { type: 'ftp' } }), 'spec.source.type:'],
     ['a source without its member', withSpec({ source: { type: 'diskImage' } }), 'spec.source:'],
+    ['a URL that is none', withSpec({ source: { type: 'http', http: { url: 'here' } } }), 'url must be an http'],
     ['no spec', { ...image, spec: undefined }, 'spec:'],
     ['another version', { ...image, apiVersion: 'lamina.storage/v9' }, 'apiVersion:'],
     ['a status that is none', { ...image, status: { chainDepth: 'deep' } }, 'status.chainDepth:'],
@@ -148,13 +175,18 @@ describe('a DiskPool', () => {
 });
 
 describe('docs/api.md', () => {
-  it('has examples that can be parsed', async () => {
+  const parsers = { DiskImage: diskImages.parse, DiskSnapshot: diskSnapshots.parse, DiskPool: diskPools.parse };
+
+  it('has an example for each source, all of which can be parsed', async () => {
     const text = await readFile(new URL('../../../docs/api.md', import.meta.url), 'utf8');
     const blocks = [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, yaml = '']) => yaml);
     const examples = blocks.flatMap((yaml) => parseAllDocuments(yaml, { version: '1.1' }).map((one) => one.toJS()));
-    expect(examples.length).toBeGreaterThan(2);
-    for (const example of examples) {
-      expect(diskImages.parse({ ...example, metadata: { ...example.metadata, ...stored } }).spec).toBeDefined();
-    }
+    const ours = examples.filter(({ apiVersion }) => apiVersion === groupVersion);
+    const sources = ours.map(({ kind, metadata, ...rest }) => {
+      const example = { kind, metadata: { ...metadata, ...stored }, ...rest };
+      const { spec } = parsers[kind as keyof typeof parsers](example);
+      return 'source' in spec ? spec.source.type : undefined;
+    });
+    expect(sources).toEqual(expect.arrayContaining([...sourceTypes]));
   });
 });
