@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { z } from 'zod';
 import { annotations, fieldManagers } from '../../src/api/names.ts';
-import { diskImages, diskPools } from '../../src/api/objects.ts';
+import { type DiskImage, diskImages, diskPools } from '../../src/api/objects.ts';
+import { ensureObject, writeStatus } from '../../src/kube/apply.ts';
+import { ApiClient } from '../../src/kube/client.ts';
+import { Reflector } from '../../src/kube/reflector.ts';
+import { ResourceClient } from '../../src/kube/resource-client.ts';
 import { GiB } from '../../src/lib/bytes.ts';
+import { systemClock } from '../../src/lib/clock.ts';
+import { pollUntil } from '../../src/lib/poll.ts';
 import { parseQuantity } from '../../src/lib/quantity.ts';
 import {
   collections,
@@ -14,6 +20,7 @@ import {
   pathOf,
   refusalOf,
 } from '../crd-scene.ts';
+import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { findApiServer } from '../kube-api-server.ts';
 
 const found = await findApiServer();
@@ -236,6 +243,59 @@ suite('the status', () => {
     });
     expect(answer.status).toBe(200);
     expect(diskPools.parse(answer.body).status.orphans).toHaveLength(3);
+  });
+});
+
+suite('a role', () => {
+  let client: ApiClient;
+  let images: ResourceClient<DiskImage>;
+  const stop = new AbortController();
+
+  beforeAll(() => {
+    client = new ApiClient({ connection: scene.server.connection, clock: systemClock, userAgent: 'lamina/test' });
+    images = new ResourceClient(client, diskImages);
+  });
+  afterAll(() => {
+    stop.abort();
+    client.close();
+  });
+
+  it('writes nothing where an object is as it is wanted, in whatever words', async () => {
+    const metadata = { name: 'wanted', namespace: 'default' };
+    const source = { type: 'http', http: { url: 'http://x/y' } };
+    const options = { fieldManager: fieldManagers.controller };
+    const made = await ensureObject(images, undefined, { metadata, spec: { size: '1024Mi', source } }, options);
+    const same = { size: '1Gi', pool: 'default', sealed: true, source };
+    expect(await ensureObject(images, made, { metadata, spec: same }, options)).toBe(made);
+    const status = {
+      virtualSize: '1Gi',
+      importedBytes: 7,
+      conditions: [condition('Ready', 'True', 'Made')],
+      copies: [{ nodeName: 'b', ready: true, allocated: '1.38Gi' }],
+    };
+    const written = await writeStatus(images, made, status);
+    expect(written.status).toMatchObject({ virtualSize: GiB, importedBytes: 7 });
+    expect(await writeStatus(images, written, { ...status, virtualSize: '1024Mi', progress: null })).toBe(written);
+    const emptied = await writeStatus(images, written, { copies: null, importedBytes: null });
+    expect(emptied.status).toMatchObject({ virtualSize: GiB, copies: [] });
+    expect(await writeStatus(images, emptied, { copies: [] })).toBe(emptied);
+  });
+
+  it('of a node gets to know a disk when it is placed there', async () => {
+    const fieldSelector = 'spec.nodeName=worker-66';
+    const logger = new MemoryLogger();
+    const common = { client, clock: systemClock, random: Math.random, logger };
+    const reflector = new Reflector({ ...common, type: diskImages, fieldSelector });
+    const running = reflector.run(stop.signal);
+    await reflector.whenSynced(stop.signal);
+    const image = await scene.created('DiskImage', 'spec: {size: 1Gi}');
+    await scene.created('DiskImage', 'spec: {size: 1Gi, nodeName: worker-67}');
+    await scene.patch(image, 'spec: {nodeName: worker-66}');
+    const isKnown = () => reflector.cache.has(`default/${image.metadata.name}`);
+    expect(await pollUntil(isKnown, { timeoutMs: 30_000, intervalMs: 20 })).toBe(true);
+    expect(reflector.cache.size).toBe(1);
+    stop.abort();
+    await running;
   });
 });
 
