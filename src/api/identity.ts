@@ -1,4 +1,5 @@
 import { derivedId, isDerivedId } from '../lib/derived-id.ts';
+import { LaminaError } from '../lib/errors.ts';
 import { namespaceName, subdomain } from './fields.ts';
 import { annotations } from './names.ts';
 
@@ -8,10 +9,13 @@ export interface Identity {
   id: string;
 }
 
-/** Where the object of a record is, or is to be declared again. */
-export interface Declared {
+export interface Place {
   namespace: string;
   name: string;
+}
+
+/** Where the object of a record is, or is to be declared again. */
+export interface Declared extends Place {
   /** For the annotation; the record's name, of which the object's own is derived. Only in the namespace of the system. */
   csiName?: string;
 }
@@ -31,17 +35,36 @@ interface Named {
  */
 export function identityOf({ metadata }: Named, systemNamespace: string): Identity {
   const { name, namespace = '' } = metadata;
-  const id = idOfReference({ name, namespace }, systemNamespace);
+  const id = idOfPlace({ name, namespace }, systemNamespace);
   if (namespace !== systemNamespace) return { recordName: `${namespace}/${name}`, id };
   const csiName = metadata.annotations?.[annotations.csiName];
   return { recordName: csiName !== undefined && derivedId(csiName) === id ? csiName : name, id };
 }
 
 /** The id alone, of an object that may be gone. */
-export function idOfReference(to: { name: string; namespace: string }, systemNamespace: string): string {
-  if (to.namespace !== systemNamespace) return derivedId(`${to.namespace}/${to.name}`);
+export function idOfPlace({ namespace, name }: Place, systemNamespace: string): string {
+  if (namespace !== systemNamespace) return derivedId(`${namespace}/${name}`);
   // What CSI asked for is called by its id.
-  return isDerivedId(to.name) ? to.name : derivedId(to.name);
+  return isDerivedId(name) ? name : derivedId(name);
+}
+
+/**
+ * Where the object is that another one names as its source.
+ *
+ * @throws LaminaError `invalid-parameter` where that is in another namespace, of which only the system may take
+ */
+export function placeOfReference(
+  { metadata }: Named,
+  to: { name: string; namespace?: string | undefined },
+  systemNamespace: string,
+): Place {
+  const { namespace: own = '' } = metadata;
+  const { name, namespace = own } = to;
+  if (namespace === own || own === systemNamespace) return { namespace, name };
+  throw new LaminaError(
+    'invalid-parameter',
+    `source names ${name} in the namespace ${namespace}, but only DiskImages in ${systemNamespace} may start from what is in another namespace: declare a new DiskImage there, or with a source in ${own}`,
+  );
 }
 
 /** The object of the record of that name: `identityOf` of it gives that name again. */

@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
+import { placeOfReference } from '../api/identity.ts';
 import type { DiskImage } from '../api/objects.ts';
 import { writeStatus } from '../kube/apply.ts';
 import { ConditionReport } from '../kube/conditions.ts';
-import { ifErrno } from '../lib/errors.ts';
+import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { parseQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
 import { diskIdOfRef, recordNameOf, snapshotIdOfRef } from './identity.ts';
@@ -50,8 +51,10 @@ export async function makeDisk(
 
 type Source = { kind: 'disk' | 'snapshot'; id: string } | null;
 
-function sourceOf({ systemNamespace }: NodeContext, { spec: { source }, metadata }: DiskImage): Source {
-  const at = (ref: { name: string; namespace?: string | undefined }) => ({ namespace: metadata.namespace, ...ref });
+/** @throws LaminaError `invalid-parameter` for a source in another namespace, `unsupported` for one that is imported */
+function sourceOf({ systemNamespace }: NodeContext, image: DiskImage): Source {
+  const { source } = image.spec;
+  const at = (ref: { name: string; namespace?: string | undefined }) => placeOfReference(image, ref, systemNamespace);
   switch (source.type) {
     case 'blank':
       return null;
@@ -59,6 +62,11 @@ function sourceOf({ systemNamespace }: NodeContext, { spec: { source }, metadata
       return { kind: 'disk', id: diskIdOfRef(at(source.diskImage), systemNamespace) };
     case 'diskSnapshot':
       return { kind: 'snapshot', id: snapshotIdOfRef(at(source.diskSnapshot), systemNamespace) };
+    default:
+      throw new LaminaError(
+        'unsupported',
+        `this version makes no disks from source.type ${source.type}: choose another`,
+      );
   }
 }
 

@@ -11,6 +11,8 @@ export function originOfImage({ metadata: { namespace }, spec: { source } }: Dis
       return [`DiskImage ${keyOf({ namespace, ...source.diskImage })}`];
     case 'diskSnapshot':
       return [`DiskSnapshot ${keyOf({ namespace, ...source.diskSnapshot })}`];
+    default:
+      return [];
   }
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { identityOf, idOfReference, objectOfRecord } from '../../../src/api/identity.ts';
+import { identityOf, idOfPlace, objectOfRecord, placeOfReference } from '../../../src/api/identity.ts';
 import { annotations } from '../../../src/api/names.ts';
 import { diskIdOf } from '../../../src/store/ids.ts';
 
@@ -64,9 +64,27 @@ describe('the identity of an object', () => {
   it('is known of an object that is gone', () => {
     fc.assert(
       fc.property(fc.constantFrom('media', system), subdomain, (namespace, name) => {
-        expect(idOfReference({ namespace, name }, system)).toBe(identityOf(object(namespace, name), system).id);
+        expect(idOfPlace({ namespace, name }, system)).toBe(identityOf(object(namespace, name), system).id);
       }),
     );
+  });
+});
+
+describe('a source', () => {
+  it('is in the namespace of what names it', () => {
+    const place = { namespace: 'media', name: 'debian' };
+    expect(placeOfReference(object('media', 'mine'), { name: 'debian' }, system)).toEqual(place);
+    expect(placeOfReference(object('media', 'mine'), place, system)).toEqual(place);
+  });
+
+  it('may be in another one for the system only', () => {
+    const place = { namespace: 'media', name: 'debian' };
+    expect(placeOfReference(object(system, 'pvc-1'), place, system)).toEqual(place);
+    for (const namespace of ['media', system, '']) {
+      const take = () => placeOfReference(object('shop', 'mine'), { namespace, name: 'debian' }, system);
+      expect(take).toThrow(expect.objectContaining({ code: 'invalid-parameter' }));
+      expect(take).toThrow('may start from what is in another namespace');
+    }
   });
 });
 
@@ -111,7 +129,7 @@ describe('the object of a record', () => {
       fc.property(fc.constantFrom('media', system), subdomain, (namespace, name) => {
         const { recordName, id } = identityOf(object(namespace, name), system);
         const again = objectOfRecord(recordName, system);
-        expect(idOfReference(again, system)).toBe(id);
+        expect(idOfPlace(again, system)).toBe(id);
         expect(again.namespace).toBe(namespace);
       }),
     );
