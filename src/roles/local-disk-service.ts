@@ -1,9 +1,14 @@
+import { defaultPoolName } from '../api/names.ts';
+import { LaminaError } from '../lib/errors.ts';
 import { diskIdOf, snapshotIdOf } from '../store/ids.ts';
 import type {
+  CapacityInfo,
   CreateDiskRequest,
   DiskInfo,
   DiskOptions,
   DiskService,
+  NodeRequirement,
+  Placement,
   SizeRange,
   SnapshotInfo,
 } from '../csi/controller/disk-service.ts';
@@ -36,7 +41,9 @@ export class LocalDiskService implements DiskService {
   readonly diskIdOf = diskIdOf;
   readonly snapshotIdOf = snapshotIdOf;
 
-  async createDisk(request: CreateDiskRequest): Promise<DiskInfo> {
+  async createDisk(request: CreateDiskRequest, { nodes, pool }: Placement): Promise<DiskInfo> {
+    await this.requirePool(pool);
+    this.#requireNodeAllowed(nodes);
     return this.#info(await this.#disks.create(request));
   }
 
@@ -62,7 +69,8 @@ export class LocalDiskService implements DiskService {
     return this.#info(await this.#disks.modify(diskId, change));
   }
 
-  async createSnapshot(request: { name: string; diskId: string }): Promise<SnapshotInfo> {
+  async createSnapshot(request: { name: string; diskId: string }, nodes: NodeRequirement): Promise<SnapshotInfo> {
+    this.#requireNodeAllowed(nodes);
     return snapshotInfo(await this.#disks.createSnapshot(request));
   }
 
@@ -81,7 +89,14 @@ export class LocalDiskService implements DiskService {
     return ready.map(snapshotInfo).sort(byId);
   }
 
-  async capacity({ preallocation }: Pick<DiskOptions, 'preallocation'>) {
+  async capacity(
+    { preallocation }: Pick<DiskOptions, 'preallocation'>,
+    pool: string,
+    node: string | null,
+  ): Promise<CapacityInfo> {
+    await this.requirePool(pool);
+    if (node !== null && node !== this.#nodeName)
+      return { availableBytes: 0, maximumVolumeBytes: 0, minimumVolumeBytes: minimumSizeBytes };
     const space = await this.#context.space.space();
     const availableBytes = takesSpaceAtOnce(preallocation) ? space.thickBytes : space.thinBytes;
     return {
@@ -89,6 +104,24 @@ export class LocalDiskService implements DiskService {
       maximumVolumeBytes: Math.min(availableBytes, maximumSizeBytes),
       minimumVolumeBytes: minimumSizeBytes,
     };
+  }
+
+  async requirePool(name: string): Promise<void> {
+    if (name === defaultPoolName) return;
+    throw new LaminaError(
+      'invalid-parameter',
+      `parameters: pool '${name}' is not served here; this plugin has the pool '${defaultPoolName}'`,
+    );
+  }
+
+  /** The one node there is here is all there is to choose from. */
+  #requireNodeAllowed({ allowed }: NodeRequirement): void {
+    if (allowed === null || allowed.includes(this.#nodeName)) return;
+    const wanted = allowed.length > 0 ? `node ${allowed.join(' or ')}` : 'a place that is none of its nodes';
+    throw new LaminaError(
+      'topology-unsatisfiable',
+      `the volume must be accessible from ${wanted}; this plugin makes volumes on node '${this.#nodeName}' only`,
+    );
   }
 
   #info(disk: DiskRecord): DiskInfo {

@@ -1,4 +1,3 @@
-import { defaultPoolName } from '../api/names.ts';
 import type { StandaloneConfig } from '../config.ts';
 import { startCsiServer } from '../csi/server.ts';
 import { watchDaemons } from '../engine/daemon-watch.ts';
@@ -50,7 +49,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   const csi = await startCsiServer({
     endpoint: options.socket,
     identity: { version, ready },
-    controller: { disks, nodeName, poolName: defaultPoolName },
+    controller: { disks },
     node: { node },
     logger,
     onCall: (call) => metrics.observeCall(call),

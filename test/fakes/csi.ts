@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { defaultPoolName } from '../../src/api/names.ts';
 import type { FinishedCall } from '../../src/csi/rpc.ts';
 import { type CsiServer, startCsiServer } from '../../src/csi/server.ts';
 import { CsiClient } from '../csi-client.ts';
@@ -30,7 +29,7 @@ export async function startFakeCsi(options: { ready?: () => Promise<boolean> } =
   const server = await startCsiServer({
     endpoint: `unix://${directory}/csi.sock`,
     identity: { version: '1.2.3', ready: options.ready ?? (async () => true) },
-    controller: { disks, nodeName: node.nodeName, poolName: defaultPoolName },
+    controller: { disks },
     node: { node },
     logger,
     onCall: (call) => calls.push(call),

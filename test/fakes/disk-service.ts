@@ -4,14 +4,18 @@ import type {
   CreateDiskRequest,
   DiskInfo,
   DiskService,
+  NodeRequirement,
+  Placement,
   SizeRange,
   SnapshotInfo,
 } from '../../src/csi/controller/disk-service.ts';
+import { defaultPoolName } from '../../src/api/names.ts';
 import { GiB, MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 
 interface FakeDisk extends DiskInfo {
   request: CreateDiskRequest;
+  claim: string | null;
 }
 
 /** Disks and snapshots in memory, by the contract of DiskService. */
@@ -27,8 +31,10 @@ export class FakeDiskService implements DiskService {
     this.#nodeName = nodeName;
   }
 
-  async createDisk(request: CreateDiskRequest): Promise<DiskInfo> {
+  async createDisk(request: CreateDiskRequest, { nodes, pool, claim }: Placement): Promise<DiskInfo> {
     await this.onOperation('createDisk');
+    await this.requirePool(pool);
+    this.#requireNodeAllowed(nodes);
     const id = this.diskIdOf(request.name);
     const existing = this.disks.get(id);
     if (existing) return this.#sameDisk(existing, request);
@@ -37,7 +43,7 @@ export class FakeDiskService implements DiskService {
     if (sizeBytes > this.capacityBytes)
       throw new LaminaError('pool-full', `${sizeBytes} bytes wanted; the pool is full`);
     const { source } = request;
-    const disk = { id, sizeBytes, source, unhealthy: null, nodeName: this.#nodeName, attached: false, request };
+    const disk = { id, sizeBytes, source, unhealthy: null, nodeName: this.#nodeName, attached: false, request, claim };
     this.disks.set(id, disk);
     return disk;
   }
@@ -70,8 +76,12 @@ export class FakeDiskService implements DiskService {
     return disk;
   }
 
-  async createSnapshot({ name, diskId }: { name: string; diskId: string }): Promise<SnapshotInfo> {
+  async createSnapshot(
+    { name, diskId }: { name: string; diskId: string },
+    nodes: NodeRequirement,
+  ): Promise<SnapshotInfo> {
     await this.onOperation('createSnapshot');
+    this.#requireNodeAllowed(nodes);
     const id = this.snapshotIdOf(name);
     const existing = this.snapshots.get(id);
     if (existing && existing.diskId !== diskId)
@@ -97,8 +107,18 @@ export class FakeDiskService implements DiskService {
     return byId(this.snapshots.values());
   }
 
-  async capacity(): Promise<CapacityInfo> {
-    return { availableBytes: this.capacityBytes, maximumVolumeBytes: this.capacityBytes, minimumVolumeBytes: MiB };
+  async capacity(_options: unknown, pool: string, node: string | null): Promise<CapacityInfo> {
+    await this.requirePool(pool);
+    const availableBytes = node === null || node === this.#nodeName ? this.capacityBytes : 0;
+    return { availableBytes, maximumVolumeBytes: availableBytes, minimumVolumeBytes: MiB };
+  }
+
+  async requirePool(name: string): Promise<void> {
+    if (name === defaultPoolName) return;
+    throw new LaminaError(
+      'invalid-parameter',
+      `parameters: pool '${name}' is not served here; this plugin has the pool '${defaultPoolName}'`,
+    );
   }
 
   diskIdOf(name: string): string {
@@ -107,6 +127,14 @@ export class FakeDiskService implements DiskService {
 
   snapshotIdOf(name: string): string {
     return this.diskIdOf(name);
+  }
+
+  #requireNodeAllowed({ allowed }: NodeRequirement): void {
+    if (allowed === null || allowed.includes(this.#nodeName)) return;
+    throw new LaminaError(
+      'topology-unsatisfiable',
+      `wanted on ${allowed.join(' or ')}; there is only node '${this.#nodeName}'`,
+    );
   }
 
   #disk(diskId: string): FakeDisk {

@@ -20,10 +20,6 @@ import { validateVolumeCapabilities } from './validate-volume-capabilities.ts';
 export interface ControllerContext {
   disks: DiskService;
   locks: OperationLocks;
-  /** The node that new volumes are made on. */
-  nodeName: string;
-  /** What the StorageClass parameter `pool` may say. */
-  poolName: string;
 }
 
 export function controllerMethods(context: ControllerContext): RpcMethods<ControllerService> {

@@ -2,7 +2,7 @@ import type { CreateVolumeRequest, CreateVolumeResponse } from '../../gen/csi.ts
 import { type Capability, requireServedCapabilities } from '../validation/capability.ts';
 import { parseCapacityRange } from '../validation/capacity-range.ts';
 import { invalid, requireName } from '../validation/text.ts';
-import { requireNodeAllowed } from '../validation/topology.ts';
+import { parseTopologyRequirement } from '../validation/topology.ts';
 import type { ControllerContext } from './controller.ts';
 import { parseContentSource, volumeOf } from './messages.ts';
 import { parseMutableParameters, parseVolumeParameters } from './parameters.ts';
@@ -10,18 +10,18 @@ import { parseMutableParameters, parseVolumeParameters } from './parameters.ts';
 /** Makes a volume: blank, from a snapshot, or as a clone of another volume. */
 export async function createVolume(
   request: CreateVolumeRequest,
-  { disks, locks, nodeName, poolName }: ControllerContext,
+  { disks, locks }: ControllerContext,
 ): Promise<CreateVolumeResponse> {
   const name = requireName('name', request.name);
   const capabilities = requireServedCapabilities('volume_capabilities', request.volumeCapabilities);
   const size = parseCapacityRange(request.capacityRange);
   const source = parseContentSource(request.volumeContentSource);
-  const { options, fsType } = parseVolumeParameters(request.parameters, poolName);
+  const { options, pool, claim, fsType } = parseVolumeParameters(request.parameters);
   const changes = parseMutableParameters(request.mutableParameters);
   if (fsType !== null) requireSameFilesystem(fsType, capabilities);
-  requireNodeAllowed(request.accessibilityRequirements, nodeName);
+  const placement = { nodes: parseTopologyRequirement(request.accessibilityRequirements), pool, claim };
   const disk = await locks.withVolume(disks.diskIdOf(name), () =>
-    disks.createDisk({ name, size, source, options: { ...options, ...changes } }),
+    disks.createDisk({ name, size, source, options: { ...options, ...changes } }, placement),
   );
   return { volume: volumeOf(disk) };
 }

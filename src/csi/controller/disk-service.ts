@@ -6,9 +6,10 @@ export interface DiskService {
   /**
    * Makes a disk, or finds the one an earlier call of the same name made.
    * @throws `name-taken` where one of that name differs in size range, options or source; `size-out-of-range`;
-   *   `disk-not-found`, `snapshot-not-found` for the source; `pool-full`; `busy`.
+   *   `disk-not-found`, `snapshot-not-found` for the source; `pool-full`; `topology-unsatisfiable` where no allowed node
+   *   can have it; `invalid-parameter` for a pool that there is not; `busy`.
    */
-  createDisk(request: CreateDiskRequest): Promise<DiskInfo>;
+  createDisk(request: CreateDiskRequest, placement: Placement): Promise<DiskInfo>;
   /** Idempotent: a disk that is not there is deleted. @throws `disk-in-use` while it is attached. */
   deleteDisk(diskId: string): Promise<void>;
   /** @throws `disk-not-found` */
@@ -20,8 +21,11 @@ export interface DiskService {
   /** Changes what can be changed of a living disk; takes effect at its next attach. @throws `disk-not-found` */
   modifyDisk(diskId: string, change: { liveSnapshots?: boolean }): Promise<DiskInfo>;
 
-  /** Takes a snapshot, or finds the one of that name. @throws `name-taken` (other disk), `disk-not-found`, `live-snapshot-unsupported`, `pool-full` */
-  createSnapshot(request: { name: string; diskId: string }): Promise<SnapshotInfo>;
+  /**
+   * Takes a snapshot, or finds the one of that name; it is where its disk is.
+   * @throws `name-taken` (other disk), `disk-not-found`, `live-snapshot-unsupported`, `pool-full`, `topology-unsatisfiable`
+   */
+  createSnapshot(request: { name: string; diskId: string }, nodes: NodeRequirement): Promise<SnapshotInfo>;
   /** Idempotent. */
   deleteSnapshot(snapshotId: string): Promise<void>;
   /** @throws `snapshot-not-found` */
@@ -29,8 +33,10 @@ export interface DiskService {
   /** Ordered by id. */
   listSnapshots(): Promise<SnapshotInfo[]>;
 
-  /** Room for new disks of these options. */
-  capacity(options: Pick<DiskOptions, 'preallocation'>): Promise<CapacityInfo>;
+  /** Room for new disks of these options, on one node or (null) on all together. @throws `invalid-parameter` for a pool that there is not */
+  capacity(options: Pick<DiskOptions, 'preallocation'>, pool: string, node: string | null): Promise<CapacityInfo>;
+  /** @throws `invalid-parameter` where there is no pool of that name */
+  requirePool(name: string): Promise<void>;
   /** Ids are derived of names, so that retries and concurrent calls meet on the same lock. */
   diskIdOf(name: string): string;
   snapshotIdOf(name: string): string;
@@ -54,6 +60,23 @@ export interface CreateDiskRequest {
   size: SizeRange;
   options: DiskOptions;
   source: { kind: 'snapshot' | 'disk'; id: string } | null;
+}
+
+/** Where a new disk is to be, and for whom. */
+export interface Placement {
+  nodes: NodeRequirement;
+  /** Name of the pool. */
+  pool: string;
+  /** `namespace/name` of the PersistentVolumeClaim, where the orchestrator has told it. */
+  claim: string | null;
+}
+
+/** The nodes that a volume has to be usable on. */
+export interface NodeRequirement {
+  /** Any of them will do; null for any node that there is. */
+  allowed: readonly string[] | null;
+  /** Of the allowed ones those that would be nice, the best first. */
+  preferred: readonly string[];
 }
 
 export interface DiskInfo {

@@ -1,6 +1,6 @@
 import type { GetCapacityRequest, GetCapacityResponse } from '../../gen/csi.ts';
 import { parseCapabilities, whyUnsupported } from '../validation/capability.ts';
-import { includesNode } from '../validation/topology.ts';
+import { placeOf } from '../validation/topology.ts';
 import type { ControllerContext } from './controller.ts';
 import { parseVolumeParameters } from './parameters.ts';
 
@@ -9,15 +9,17 @@ const nothing: GetCapacityResponse = { availableCapacity: 0n, maximumVolumeSize:
 /** Room for volumes of these parameters and capabilities in this place; none where no such volume can be made. */
 export async function getCapacity(
   request: GetCapacityRequest,
-  { disks, nodeName, poolName }: ControllerContext,
+  { disks }: ControllerContext,
 ): Promise<GetCapacityResponse> {
-  const { options } = parseVolumeParameters(request.parameters, poolName);
+  const { options, pool } = parseVolumeParameters(request.parameters);
   if (request.volumeCapabilities.length > 0) {
     const capabilities = parseCapabilities('volume_capabilities', request.volumeCapabilities);
     if (whyUnsupported(capabilities) !== null) return nothing;
   }
-  if (request.accessibleTopology && !includesNode(request.accessibleTopology, nodeName)) return nothing;
-  const capacity = await disks.capacity({ preallocation: options.preallocation });
+  const place = request.accessibleTopology ? placeOf(request.accessibleTopology) : 'any';
+  if (place === 'none') return nothing;
+  const node = place === 'any' ? null : place.node;
+  const capacity = await disks.capacity({ preallocation: options.preallocation }, pool, node);
   return {
     availableCapacity: BigInt(capacity.availableBytes),
     maximumVolumeSize: BigInt(capacity.maximumVolumeBytes),

@@ -1,5 +1,10 @@
 import * as z from 'zod';
-import { parameterNames, provisionerMetadataNames, snapshotterMetadataNames } from '../../api/names.ts';
+import {
+  defaultPoolName,
+  parameterNames,
+  provisionerMetadataNames,
+  snapshotterMetadataNames,
+} from '../../api/names.ts';
 import { KiB, MiB, parseBytes } from '../../lib/bytes.ts';
 import { invalid } from '../validation/text.ts';
 import type { DiskOptions } from './disk-service.ts';
@@ -57,6 +62,9 @@ const snapshotParametersSchema = z.strictObject(metadataShape(snapshotterMetadat
 
 export interface VolumeParameters {
   options: DiskOptions;
+  pool: string;
+  /** `namespace/name` of the claim, as far as the provisioner tells it. */
+  claim: string | null;
   /** Of the StorageClass; the capability's file system is what counts, and must be the same. */
   fsType: string | null;
 }
@@ -66,11 +74,9 @@ export interface VolumeParameters {
  *
  * @throws LaminaError `invalid-parameter` that names every parameter that is unknown or has a wrong value
  */
-export function parseVolumeParameters(given: Record<string, string>, poolName: string): VolumeParameters {
+export function parseVolumeParameters(given: Record<string, string>): VolumeParameters {
   const parameters = parse('parameters', parametersSchema, Object.values(parameterNames), given);
-  if (parameters.pool !== undefined && parameters.pool !== poolName) {
-    throw invalid(`parameters: pool '${parameters.pool}' is not served here; this plugin has the pool '${poolName}'`);
-  }
+  const [claimName, claimNamespace] = provisionerMetadataNames.map((name) => parameters[name]);
   return {
     options: {
       format: parameters.format,
@@ -78,6 +84,8 @@ export function parseVolumeParameters(given: Record<string, string>, poolName: s
       clusterSizeBytes: parameters.clusterSize ?? null,
       liveSnapshots: parameters.liveSnapshots,
     },
+    pool: parameters.pool ?? defaultPoolName,
+    claim: claimName && claimNamespace ? `${claimNamespace}/${claimName}` : null,
     fsType: parameters[parameterNames.fsType] ?? null,
   };
 }

@@ -1,28 +1,31 @@
 import { nodeTopologyKey } from '../../api/names.ts';
 import type { Topology, TopologyRequirement } from '../../gen/csi.ts';
-import { LaminaError } from '../../lib/errors.ts';
+import type { NodeRequirement } from '../controller/disk-service.ts';
 
 /** Where a volume on `nodeName` can be used. */
 export function topologyOf(nodeName: string): Topology {
   return { segments: { [nodeTopologyKey]: nodeName } };
 }
 
-/** Whether `topology` holds the node. One that says nothing holds every node; of segments that are not ours, no node has any. */
-export function includesNode(topology: Topology, nodeName: string): boolean {
-  return Object.entries(topology.segments).every(([key, value]) => key === nodeTopologyKey && value === nodeName);
+/** What a topology holds: one node; `any` where it says nothing; `none` where it has segments that are not ours, as no node has any. */
+export type Place = { node: string } | 'any' | 'none';
+
+export function placeOf({ segments }: Topology): Place {
+  const keys = Object.keys(segments);
+  const node = segments[nodeTopologyKey];
+  if (keys.length === 0) return 'any';
+  return node !== undefined && keys.length === 1 ? { node } : 'none';
 }
 
-/**
- * `preferred` says what would be nice, and the one node there is here is all there is to choose from.
- *
- * @throws LaminaError `topology-unsatisfiable` where the volume must be somewhere else
- */
-export function requireNodeAllowed(requirement: TopologyRequirement | undefined, nodeName: string): void {
-  const requisite = requirement?.requisite ?? [];
-  if (requisite.length === 0 || requisite.some((topology) => includesNode(topology, nodeName))) return;
-  const wanted = requisite.map(({ segments }) => JSON.stringify(segments)).join(' or ');
-  throw new LaminaError(
-    'topology-unsatisfiable',
-    `the volume must be accessible from ${wanted}; this plugin makes volumes on node '${nodeName}' only`,
-  );
+/** `requisite` says what is allowed, everything where it is empty; `preferred` what would be nice. */
+export function parseTopologyRequirement(requirement: TopologyRequirement | undefined): NodeRequirement {
+  const requisite = requirement?.requisite.map(placeOf) ?? [];
+  const isFree = requisite.length === 0 || requisite.includes('any');
+  const allowed = isFree ? null : nodesOf(requisite);
+  const preferred = nodesOf(requirement?.preferred.map(placeOf) ?? []);
+  return { allowed, preferred: allowed ? preferred.filter((node) => allowed.includes(node)) : preferred };
+}
+
+function nodesOf(places: readonly Place[]): string[] {
+  return [...new Set(places.flatMap((place) => (typeof place === 'object' ? [place.node] : [])))];
 }
