@@ -1,3 +1,4 @@
+import { settledOrAborted } from '../lib/abort.ts';
 import { Backoff } from '../lib/backoff.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { isLaminaError } from '../lib/errors.ts';
@@ -44,6 +45,8 @@ export class Reflector<T extends KubeObject> {
   readonly #options: ReflectorOptions<T>;
   readonly #cache: MutableObjectCache<T>;
   readonly #listeners = new Set<ChangeListener<T>>();
+  /** Of those who care for one object each. */
+  readonly #keyListeners = new Map<string, Set<ChangeListener<T>>>();
   readonly #backoff: Backoff;
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
@@ -68,12 +71,7 @@ export class Reflector<T extends KubeObject> {
 
   /** Resolves when `hasSynced`, or when `signal` aborts. */
   async whenSynced(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const stop = () => resolve();
-    signal.addEventListener('abort', stop, { once: true });
-    await Promise.race([this.#synced.promise, promise]);
-    signal.removeEventListener('abort', stop);
+    await settledOrAborted(this.#synced.promise, signal);
   }
 
   /** Has `listener` called for each object that is there, and for each change from now on. @returns a function that ends that */
@@ -81,6 +79,16 @@ export class Reflector<T extends KubeObject> {
     this.#listeners.add(listener);
     for (const object of this.#cache.list()) this.#tell(listener, { key: keyOf(object.metadata), after: object });
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Has `listener` called for each change of one object from now on. @returns a function that ends that */
+  subscribeTo(key: string, listener: ChangeListener<T>): () => void {
+    const listeners = this.#keyListeners.get(key) ?? new Set();
+    this.#keyListeners.set(key, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#keyListeners.get(key) === listeners) this.#keyListeners.delete(key);
+    };
   }
 
   /** Works until `signal` aborts. Never throws for what the API server does. */
@@ -184,6 +192,7 @@ export class Reflector<T extends KubeObject> {
   #emit(change: Change<T> | undefined): void {
     if (!change) return;
     for (const listener of this.#listeners) this.#tell(listener, change);
+    for (const listener of this.#keyListeners.get(change.key) ?? []) this.#tell(listener, change);
   }
 
   #tell(listener: ChangeListener<T>, change: Change<T>): void {

@@ -5,6 +5,7 @@ import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
 import { ensureSupervisor } from '../engine/supervisor-client.ts';
+import { untilAborted } from '../lib/abort.ts';
 import { listSteps } from '../lib/checkpoint.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
@@ -56,7 +57,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   });
   const listen = options.metricsSocket;
   const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
-  await aborted(stop);
+  await untilAborted(stop);
   logger.info({}, 'stopping; attached disks stay attached');
   await csi.stop(graceMs);
   await health?.stop();
@@ -64,11 +65,4 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   await pool.compactor.stop();
   await pool.release();
   return 0;
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await promise;
 }

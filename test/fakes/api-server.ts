@@ -84,6 +84,8 @@ export class FakeApiServer {
   readonly requests: FakeRequest[] = [];
   /** Tokens that are accepted; every one, and none at all, where this is empty. */
   readonly tokens = new Set<string>();
+  /** Called for every change at once, before anybody is answered. */
+  readonly onChange = new Set<(change: FakeChange) => void>();
   /** How an expired watch is answered: by an event in the stream, or by the status of the answer. */
   expiry: 'stream' | 'status' = 'stream';
   readonly #options: FakeApiServerOptions;
@@ -330,6 +332,7 @@ export class FakeApiServer {
 
   #tell(change: FakeChange): void {
     for (const watch of this.#watches) tell(watch, change);
+    for (const listener of this.onChange) listener(change);
   }
 }
 

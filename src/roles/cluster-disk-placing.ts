@@ -1,0 +1,118 @@
+import type { CreateDiskRequest, Placement } from '../csi/controller/disk-service.ts';
+import { isBeingDeleted } from '../kube/objects.ts';
+import { LaminaError } from '../lib/errors.ts';
+import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import { chooseNode } from '../reconcile/placement.ts';
+import type { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { type ClusterDiskContext, readOfCsi, refIn } from './cluster-disk-context.ts';
+import { isMade, isTaken } from './cluster-disk-info.ts';
+
+/** What a new volume starts from, as far as it decides on size and place. */
+export interface SourceFacts {
+  sizeBytes: number;
+  /** The node that has it. */
+  nodeName: string;
+  /** Name of its pool; null where that is not known any more. */
+  poolName: string | null;
+}
+
+/** @throws LaminaError `disk-not-found`, `snapshot-not-found`; `busy` where it is not made yet */
+export async function readSource(
+  context: ClusterDiskContext,
+  source: CreateDiskRequest['source'],
+  signal: AbortSignal,
+): Promise<SourceFacts | null> {
+  if (source === null) return null;
+  return source.kind === 'disk'
+    ? factsOfDisk(await readSourceDisk(context, source.id, signal))
+    : factsOfSnapshot(context, await readSourceSnapshot(context, source.id, signal), signal);
+}
+
+/** A disk that snapshots and clones can be made of. @throws LaminaError `disk-not-found`; `busy` where it is not made yet */
+export async function readSourceDisk(
+  context: ClusterDiskContext,
+  id: string,
+  signal: AbortSignal,
+): Promise<DiskImage & { spec: { nodeName: string } }> {
+  const image = await readOfCsi(context.images, refIn(context, id), signal);
+  if (!image || isBeingDeleted(image)) {
+    throw new LaminaError('disk-not-found', `there is no volume ${id}${image ? ' any more: it is being deleted' : ''}`);
+  }
+  const { nodeName } = image.spec;
+  if (!isMade(image) || nodeName === undefined) {
+    throw new LaminaError('busy', `the volume ${id} is still being made; try again`);
+  }
+  return { ...image, spec: { ...image.spec, nodeName } };
+}
+
+async function readSourceSnapshot(context: ClusterDiskContext, id: string, signal: AbortSignal): Promise<DiskSnapshot> {
+  const snapshot = await readOfCsi(context.snapshots, refIn(context, id), signal);
+  if (!snapshot || isBeingDeleted(snapshot)) {
+    const why = snapshot ? ' any more: it is being deleted' : '';
+    throw new LaminaError('snapshot-not-found', `there is no snapshot ${id}${why}`);
+  }
+  if (!isTaken(snapshot)) throw new LaminaError('busy', `the snapshot ${id} is still being taken; try again`);
+  return snapshot;
+}
+
+function factsOfDisk({ spec, status }: DiskImage & { spec: { nodeName: string } }): SourceFacts {
+  return { sizeBytes: status.virtualSize ?? 0, nodeName: spec.nodeName, poolName: spec.pool };
+}
+
+async function factsOfSnapshot(
+  context: ClusterDiskContext,
+  { metadata, spec, status }: DiskSnapshot,
+  signal: AbortSignal,
+): Promise<SourceFacts> {
+  const nodeName = spec.nodeName ?? status.nodeName;
+  if (nodeName === undefined)
+    throw new LaminaError('busy', `it is not known yet which node has snapshot ${metadata.name}`);
+  // The disk may be gone by now, and with it what is known of the pool; the node knows.
+  const image = await readOfCsi(context.images, refIn(context, spec.diskImageName), signal);
+  return { sizeBytes: status.restoreSize ?? 0, nodeName, poolName: image?.spec.pool ?? null };
+}
+
+/** @throws LaminaError `invalid-parameter` where no node has a pool of that name */
+export function assertPool(rooms: PoolRooms, name: string): void {
+  const names = rooms.poolNames();
+  if (names.includes(name)) return;
+  const others = names.length > 0 ? `there are ${names.join(', ')}` : 'there are none yet; is the node plugin running?';
+  throw new LaminaError('invalid-parameter', `parameters: no node has a pool '${name}'; ${others}`);
+}
+
+/**
+ * The node for a new volume.
+ *
+ * @throws LaminaError `pool-full` or `topology-unsatisfiable` where none of those that are allowed can have it, so that
+ *   the scheduler chooses others; `unsupported` where it would have to be in another pool than its source
+ */
+export function placeVolume(
+  { rooms }: Pick<ClusterDiskContext, 'rooms'>,
+  { nodes, pool }: Placement,
+  { sizeBytes, isThick }: { sizeBytes: number; isThick: boolean },
+  source: SourceFacts | null,
+): string {
+  if (source) assertReachable(source, pool, nodes.allowed);
+  // Layers are not moved, so the volume is made where its source is.
+  const where = source ? { allowed: [source.nodeName], preferred: [] } : nodes;
+  const choice = chooseNode(rooms.candidates(pool), { ...where, sizeBytes, isThick });
+  if ('nodeName' in choice) return choice.nodeName;
+  throw new LaminaError(
+    choice.reason === 'NoRoom' ? 'pool-full' : 'topology-unsatisfiable',
+    `no node can have a volume of ${sizeBytes} bytes in its pool '${pool}': ${choice.message}`,
+  );
+}
+
+function assertReachable(source: SourceFacts, pool: string, allowed: readonly string[] | null): void {
+  if (source.poolName !== null && source.poolName !== pool) {
+    throw new LaminaError(
+      'unsupported',
+      `the source is in the pool '${source.poolName}', and a volume that starts from it must be, too: use a StorageClass with that pool instead of '${pool}'`,
+    );
+  }
+  if (allowed === null || allowed.includes(source.nodeName)) return;
+  throw new LaminaError(
+    'topology-unsatisfiable',
+    `the source is on node ${source.nodeName}, and a volume that starts from it must be, too; allowed are ${allowed.join(', ') || 'places that are no nodes'}`,
+  );
+}

@@ -1,0 +1,124 @@
+import { annotations, finalizers } from '../api/names.ts';
+import type { NodeRequirement, SnapshotInfo } from '../csi/controller/disk-service.ts';
+import { isAlreadyExists } from '../kube/api-error.ts';
+import { findCondition } from '../kube/conditions.ts';
+import { isBeingDeleted } from '../kube/objects.ts';
+import type { ObjectWatch } from '../kube/object-watch.ts';
+import { LaminaError } from '../lib/errors.ts';
+import type { DiskSnapshot } from '../reconcile/kinds.ts';
+import { snapshotIdOf } from '../store/ids.ts';
+import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './cluster-disk-context.ts';
+import { snapshotInfo } from './cluster-disk-info.ts';
+import { readSourceDisk } from './cluster-disk-placing.ts';
+import { withdrawObject } from './cluster-disk-removal.ts';
+import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
+
+/** One call of createSnapshot. */
+interface Taking {
+  context: ClusterDiskContext;
+  request: { name: string; diskId: string };
+  nodes: NodeRequirement;
+  ref: { namespace: string; name: string };
+  watch: ObjectWatch<DiskSnapshot>;
+  signal: AbortSignal;
+}
+
+/**
+ * Declares a DiskSnapshot, unless it is there, and waits until the node of its disk has taken it. A failure that trying
+ * again does not change is answered when the object is gone again.
+ *
+ * @throws as DiskService's `createSnapshot`
+ */
+export async function createSnapshot(
+  context: ClusterDiskContext,
+  request: { name: string; diskId: string },
+  nodes: NodeRequirement,
+): Promise<SnapshotInfo> {
+  const ref = refIn(context, objectNameOf(request.name, snapshotIdOf));
+  return operate(context, `taking the snapshot ${ref.name}`, async (signal) => {
+    using watch = watchObject(context.caches.snapshots, ref);
+    const taking = { context, request, nodes, ref, watch, signal };
+    const existing = await context.snapshots.get(ref, { signal });
+    const snapshot = existing ? usable(taking, existing) : await declare(taking);
+    return await waitUntilTaken(taking, snapshot);
+  });
+}
+
+/** What an earlier call has declared. @throws LaminaError `busy` where it is being deleted, `name-taken` where it is something else */
+function usable({ request }: Taking, snapshot: DiskSnapshot): DiskSnapshot {
+  const { metadata, spec } = snapshot;
+  if (isBeingDeleted(snapshot)) {
+    throw new LaminaError('busy', `an earlier snapshot ${metadata.name} is still being deleted; try again`);
+  }
+  const isSame = metadata.annotations[annotations.csiName] === request.name && spec.diskImageName === request.diskId;
+  if (isSame) return snapshot;
+  throw new LaminaError('name-taken', `a snapshot named ${request.name} exists, of the volume ${spec.diskImageName}`);
+}
+
+async function declare(taking: Taking): Promise<DiskSnapshot> {
+  const { context, request, nodes, ref, signal } = taking;
+  const { spec } = await readSourceDisk(context, request.diskId, signal);
+  const { nodeName } = spec;
+  if (!(nodes.allowed?.includes(nodeName) ?? true)) {
+    throw new LaminaError(
+      'topology-unsatisfiable',
+      `the snapshot can only be on node ${nodeName}, which has the volume`,
+    );
+  }
+  const manifest = {
+    metadata: { ...ref, annotations: { [annotations.csiName]: request.name }, finalizers: [finalizers.snapshot] },
+    spec: { diskImageName: request.diskId, nodeName },
+  };
+  try {
+    return await context.snapshots.create(manifest, { signal });
+  } catch (error) {
+    if (!isAlreadyExists(error)) throw error;
+    const other = await context.snapshots.get(ref, { signal });
+    if (other) return usable(taking, other);
+    throw new LaminaError('busy', `another snapshot ${ref.name} has just been deleted; try again`, { cause: error });
+  }
+}
+
+async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot: DiskSnapshot): Promise<SnapshotInfo> {
+  const verdict = await watch.until(snapshot, judge, signal);
+  if (verdict === undefined) throw unfinished(context, watch.stateOf(snapshot) ?? snapshot);
+  if ('taken' in verdict) return snapshotInfo(verdict.taken);
+  if ('failure' in verdict) {
+    const { nodeName } = snapshot.spec;
+    const what = `the snapshot ${ref.name} cannot be taken (${verdict.failure.message}), and node ${nodeName} has not cleared it away yet`;
+    await withdrawObject(
+      { resources: context.snapshots, cache: context.caches.snapshots.cache, watch, ref, signal },
+      snapshot,
+      what,
+    );
+    throw verdict.failure;
+  }
+  throw new LaminaError('busy', `somebody has deleted the snapshot ${ref.name} while it was taken; try again`);
+}
+
+type Verdict = { taken: DiskSnapshot } | { failure: Error } | { deleted: true };
+
+function judge(snapshot: DiskSnapshot | undefined): Verdict | undefined {
+  if (!snapshot || isBeingDeleted(snapshot)) return { deleted: true };
+  if (isReady(snapshot)) return { taken: snapshot };
+  if (isNodeGone(snapshot)) {
+    const message = `node ${snapshot.spec.nodeName} is gone, and the volume with it`;
+    return { failure: new LaminaError('disk-not-found', message) };
+  }
+  const failure = reportedFailure(snapshot, 'Ready');
+  return failure && isFinal(failure) ? { failure } : undefined;
+}
+
+function unfinished(context: ClusterDiskContext, snapshot: DiskSnapshot): Error {
+  const failure = reportedFailure(snapshot, 'Ready');
+  if (failure) return failure;
+  const { metadata, spec, status } = snapshot;
+  const ready = findCondition(status.conditions, 'Ready');
+  const words = ready
+    ? `is still taking the snapshot ${metadata.name}`
+    : `has not begun to take the snapshot ${metadata.name}`;
+  return new LaminaError(
+    'busy',
+    `node ${spec.nodeName} ${words}: ${ready?.message ?? silenceOf(context, spec.nodeName)}`,
+  );
+}

@@ -1,0 +1,129 @@
+import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
+import { ApiClient } from '../../src/kube/client.ts';
+import { ResourceClient } from '../../src/kube/resource-client.ts';
+import { createCaches, type Caches } from '../../src/reconcile/caches.ts';
+import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
+import { ClusterDiskService } from '../../src/roles/cluster-disk-service.ts';
+import type { LaminaError } from '../../src/lib/errors.ts';
+import { pollUntil } from '../../src/lib/poll.ts';
+import type { FakeObject, FakeType } from './api-objects.ts';
+import { FakeApiServer } from './api-server.ts';
+import type { Json } from './api-patch.ts';
+import { FakeClusterNode, type FakeNodeOptions, manifest } from './cluster-node.ts';
+import { ManualClock } from './manual-clock.ts';
+import { MemoryLogger } from './memory-logger.ts';
+
+export const systemNamespace = 'lamina-system';
+
+/** A cluster with a fake API server and fake nodes, and what a controller has of it. */
+export class ClusterScene {
+  readonly server: FakeApiServer;
+  readonly clock = new ManualClock();
+  readonly logger = new MemoryLogger();
+  readonly stop = new AbortController();
+  readonly #running: Promise<unknown>[] = [];
+  readonly #clients: ApiClient[] = [];
+
+  private constructor(types: readonly FakeType[]) {
+    this.server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools, ...types] });
+  }
+
+  static async start(types: readonly FakeType[] = []): Promise<ClusterScene> {
+    const scene = new ClusterScene(types);
+    await scene.server.start();
+    return scene;
+  }
+
+  async end(): Promise<void> {
+    this.stop.abort();
+    await Promise.all(this.#running);
+    for (const client of this.#clients) client.close();
+    await this.server.stop();
+  }
+
+  addNode(options: FakeNodeOptions): FakeClusterNode {
+    return new FakeClusterNode(this.server, options);
+  }
+
+  connect(): ApiClient {
+    const client = new ApiClient({ connection: this.server.connection, clock: this.clock, userAgent: 'lamina/test' });
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Runs until the scene ends. */
+  run(work: (signal: AbortSignal) => Promise<unknown>): void {
+    this.#running.push(work(this.stop.signal));
+  }
+
+  caches(client = this.connect()): Caches {
+    const caches = createCaches({ client, clock: this.clock, random: () => 0, logger: this.logger });
+    for (const reflector of Object.values(caches)) this.run((signal) => reflector.run(signal));
+    return caches;
+  }
+
+  /** The service of one controller, with its caches complete. */
+  async service(caches = this.caches()): Promise<ClusterDiskService> {
+    const client = this.connect();
+    for (const reflector of Object.values(caches)) await reflector.whenSynced(this.stop.signal);
+    return new ClusterDiskService({
+      namespace: systemNamespace,
+      images: new ResourceClient(client, diskImages),
+      snapshots: new ResourceClient(client, diskSnapshots),
+      caches,
+      rooms: new PoolRooms(caches),
+      clock: this.clock,
+      timeoutMs: 50_000,
+      stop: this.stop.signal,
+    });
+  }
+
+  /** Waits until the operation waits for its node, in that state, then lets its time be over. @returns its failure */
+  async timeOut(operation: Promise<unknown>, isSo: () => boolean = () => true): Promise<LaminaError> {
+    const failure = failureOf(operation);
+    const { clock } = this;
+    // And for no answer of the API server.
+    await until(() => isSo() && clock.pending.includes(50_000) && !clock.pending.includes(30_000));
+    clock.advance(50_000);
+    return failure;
+  }
+
+  create(
+    type: FakeType,
+    metadata: { name: string; namespace?: string; [field: string]: unknown },
+    spec: Json,
+  ): FakeObject {
+    return this.server.objects.create({ type, namespace: metadata.namespace ?? '' }, manifest(type, metadata, spec));
+  }
+
+  find(type: FakeType, name: string, namespace = type.namespaced ? systemNamespace : ''): FakeObject | undefined {
+    return this.server.objects.list(type, namespace).find(({ metadata }) => metadata.name === name);
+  }
+
+  patch(type: FakeType, name: string, patch: Json, { namespace = systemNamespace, subresource = '' } = {}): FakeObject {
+    return this.server.objects.mergePatch(
+      { type, namespace: type.namespaced ? namespace : '', name, subresource },
+      patch,
+    );
+  }
+
+  remove(type: FakeType, name: string, namespace = systemNamespace): void {
+    this.server.objects.remove({ type, namespace: type.namespaced ? namespace : '', name, subresource: '' });
+  }
+}
+
+/** What a call ends with that must fail. */
+export async function failureOf(call: Promise<unknown>): Promise<LaminaError> {
+  return call.then(
+    () => {
+      throw new Error('the call succeeded, and should not');
+    },
+    (error: unknown) => error as LaminaError,
+  );
+}
+
+/** Waits until `condition` holds. @throws after 10 s */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  if (!(await pollUntil(condition, { timeoutMs: 10_000, intervalMs: 2 })))
+    throw new Error(`not within 10 s: ${String(condition)}`);
+}
