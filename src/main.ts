@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { CommanderError } from 'commander';
 import packageJson from '../package.json' with { type: 'json' };
 import { type Config, readConfig } from './config.ts';
-import { isLaminaError, LaminaError, messageOf } from './lib/errors.ts';
+import { isLaminaError, messageOf } from './lib/errors.ts';
 
 /** How this program is started again as the supervisor. */
 const program = [process.execPath, process.argv[1] ?? '', 'engine'] as const;
@@ -18,7 +18,7 @@ async function runRole(config: Config, stop: AbortSignal): Promise<number> {
     case 'node':
       return (await import('./roles/node.ts')).node({ ...config, version: packageJson.version }, stop);
     case 'controller':
-      throw new LaminaError('unsupported', `the role ${config.role} is not part of this version yet`);
+      return (await import('./roles/controller.ts')).controller({ ...config, version: packageJson.version }, stop);
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':

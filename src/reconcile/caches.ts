@@ -1,9 +1,15 @@
 import { diskPoolName } from '../api/names.ts';
-import { diskImages, diskPools, diskSnapshots } from '../api/objects.ts';
+import {
+  type DiskImage,
+  diskImages,
+  type DiskPool,
+  diskPools,
+  type DiskSnapshot,
+  diskSnapshots,
+} from '../api/objects.ts';
 import { type Node, nodeType } from '../kube/core-kinds.ts';
 import { isBeingDeleted } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
-import type { DiskImage, DiskPool, DiskSnapshot } from './kinds.ts';
 
 /** What the controller knows of the cluster. */
 export interface Caches {
@@ -19,9 +25,12 @@ export const indexes = {
   node: 'node',
   /** DiskImages that take room which their pool does not count yet, by the name of the DiskPool. */
   pending: 'pending',
-  /** DiskImages without a node, by their namespace. */
+  /** DiskImages without a node, by their namespace, and all of them by `anyNamespace`. */
   unplaced: 'unplaced',
 } as const;
+
+/** No namespace is called so. */
+export const anyNamespace = '*';
 
 export function createCaches(options: Omit<ReflectorOptions<never>, 'type' | 'indexers'>): Caches {
   return {
@@ -48,5 +57,5 @@ function pendingIn(image: DiskImage): string[] {
 
 function unplacedIn(image: DiskImage): string[] {
   const { namespace = '' } = image.metadata;
-  return image.spec.nodeName === undefined && !isBeingDeleted(image) ? [namespace] : [];
+  return image.spec.nodeName === undefined && !isBeingDeleted(image) ? [namespace, anyNamespace] : [];
 }

@@ -3,7 +3,7 @@ import { findCondition } from '../kube/conditions.ts';
 import { keyOf } from '../kube/objects.ts';
 import { takesSpaceAtOnce } from '../store/space.ts';
 import { type Caches, indexes } from './caches.ts';
-import type { DiskImage, DiskPool } from './kinds.ts';
+import type { DiskImage, DiskPool } from '../api/objects.ts';
 import type { Candidate } from './placement.ts';
 
 /** What a disk takes of the room in a pool. */

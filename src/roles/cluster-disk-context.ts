@@ -4,11 +4,13 @@ import { keyOf } from '../kube/objects.ts';
 import { ObjectWatch } from '../kube/object-watch.ts';
 import type { Reflector } from '../kube/reflector.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
+import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { LaminaError } from '../lib/errors.ts';
 import type { Caches } from '../reconcile/caches.ts';
-import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
+import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
 
 /** What the operations on disks and snapshots of a cluster work with. */
@@ -20,6 +22,7 @@ export interface ClusterDiskContext {
   caches: Caches;
   rooms: PoolRooms;
   clock: Clock;
+  checkpoint: Checkpoint<ControllerStep>;
   /** For how long an operation waits for the node. */
   timeoutMs: number;
   /** Ends all waiting: the process is to stop. */

@@ -4,7 +4,7 @@ import { findCondition } from '../kube/conditions.ts';
 import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import type { ObjectWatch } from '../kube/object-watch.ts';
 import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage } from '../reconcile/kinds.ts';
+import type { DiskImage } from '../api/objects.ts';
 import { chooseSize } from '../store/create-disk.ts';
 import { diskIdOf } from '../store/ids.ts';
 import { takesSpaceAtOnce } from '../store/space.ts';
@@ -81,7 +81,10 @@ async function declare(creation: Creation): Promise<DiskImage> {
   const nodeName = placeVolume(context, placement, { sizeBytes, isThick }, source);
   context.rooms.reserve(keyOf(ref), { poolName: placement.pool, nodeName, sizeBytes, isThick });
   try {
-    return await context.images.create(diskImageOf(ref, request, placement, { sizeBytes, nodeName }), { signal });
+    const wish = diskImageOf(ref, request, placement, { sizeBytes, nodeName });
+    const image = await context.images.create(wish, { signal });
+    context.checkpoint('create-volume/image-declared');
+    return image;
   } catch (error) {
     if (!isAlreadyExists(error)) throw error;
     // Another controller was asked for the same, or the answer to an earlier request of ours was lost.
@@ -93,9 +96,12 @@ async function declare(creation: Creation): Promise<DiskImage> {
 
 async function waitUntilMade(creation: Creation, image: DiskImage): Promise<DiskInfo> {
   const { context, watch, ref, signal } = creation;
-  const verdict = await watch.until(image, judge, signal);
+  const verdict = await watch.until(image, (latest) => judge(context, latest), signal);
   if (verdict === undefined) throw unfinished(context, watch.stateOf(image) ?? image);
-  if ('made' in verdict) return diskInfo(verdict.made);
+  if ('made' in verdict) {
+    context.checkpoint('create-volume/image-made');
+    return diskInfo(verdict.made);
+  }
   if ('failure' in verdict) {
     await withdraw(creation, image, verdict.failure.message);
     throw verdict.failure;
@@ -105,10 +111,10 @@ async function waitUntilMade(creation: Creation, image: DiskImage): Promise<Disk
 
 type Verdict = { made: DiskImage } | { failure: Error } | { deleted: true };
 
-function judge(image: DiskImage | undefined): Verdict | undefined {
+function judge(context: ClusterDiskContext, image: DiskImage | undefined): Verdict | undefined {
   if (!image || isBeingDeleted(image)) return { deleted: true };
   if (isReady(image)) return { made: image };
-  if (isNodeGone(image)) {
+  if (isNodeGone(context, image)) {
     const message = `node ${image.spec.nodeName} is gone, on which the volume was to be made`;
     return { failure: new LaminaError('topology-unsatisfiable', message) };
   }
@@ -128,6 +134,7 @@ async function withdraw({ context, watch, ref, signal }: Creation, image: DiskIm
     image,
     what,
   );
+  context.checkpoint('create-volume/image-withdrawn');
 }
 
 /** What to say when the time is over. */

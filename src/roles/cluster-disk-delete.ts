@@ -1,6 +1,6 @@
 import { findCondition } from '../kube/conditions.ts';
 import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './cluster-disk-context.ts';
 import { removeObject } from './cluster-disk-removal.ts';
 import { reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
@@ -27,6 +27,7 @@ export async function deleteDisk(context: ClusterDiskContext, diskId: string): P
       image,
     );
     if (left) throw undeleted(context, `the volume ${diskId}`, left);
+    context.checkpoint('delete-volume/image-deleted');
   });
 }
 
@@ -42,6 +43,7 @@ export async function deleteSnapshot(context: ClusterDiskContext, snapshotId: st
       snapshot,
     );
     if (left) throw undeleted(context, `the snapshot ${snapshotId}`, left);
+    context.checkpoint('delete-snapshot/snapshot-deleted');
   });
 }
 

@@ -5,7 +5,7 @@ import { isBeingDeleted, type ObjectRef } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { formatQuantity } from '../lib/quantity.ts';
-import type { DiskImage } from '../reconcile/kinds.ts';
+import type { DiskImage } from '../api/objects.ts';
 import { roomFor } from '../reconcile/placement.ts';
 import { chooseSize } from '../store/create-disk.ts';
 import { takesSpaceAtOnce } from '../store/space.ts';
@@ -28,10 +28,12 @@ export async function growDisk(context: ClusterDiskContext, diskId: string, rang
     const size = image.spec.size ?? 0;
     if (size < sizeBytes) assertRoom(context, image, sizeBytes);
     const wanted = await patchSpec(context, image, { size: sizeBytes }, signal);
+    context.checkpoint('grow-volume/size-wanted');
     const verdict = await watch.until(wanted, (latest) => judge(latest, sizeBytes), signal);
     if (verdict === undefined) throw unfinished(context, watch.stateOf(wanted) ?? wanted);
     if ('grown' in verdict) return diskInfo(verdict.grown);
     await wantOldSize(context, ref, sizeBytes, signal);
+    context.checkpoint('grow-volume/old-size-wanted');
     throw verdict.failure;
   });
 }
@@ -48,6 +50,7 @@ export async function modifyDisk(
     const image = await readVolume(context, ref, signal);
     if (liveSnapshots === undefined) return diskInfo(image);
     const wanted = await patchSpec(context, image, { liveSnapshots }, signal);
+    context.checkpoint('modify-volume/change-wanted');
     const isTakenOver = (latest: DiskImage | undefined) =>
       !latest || (latest.status.observedGeneration ?? 0) >= wanted.metadata.generation ? true : undefined;
     if (await watch.until(wanted, isTakenOver, signal)) return diskInfo(watch.stateOf(wanted) ?? wanted);

@@ -1,7 +1,7 @@
 import type { CreateDiskRequest, Placement } from '../csi/controller/disk-service.ts';
 import { isBeingDeleted } from '../kube/objects.ts';
 import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { chooseNode } from '../reconcile/placement.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
 import { type ClusterDiskContext, readOfCsi, refIn } from './cluster-disk-context.ts';

@@ -3,7 +3,7 @@ import type { ObjectCache } from '../kube/object-cache.ts';
 import type { ObjectWatch } from '../kube/object-watch.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import { LaminaError, messageOf } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { isFinal, reportedFailure } from './cluster-disk-verdicts.ts';
 
 export interface Removal<T extends DiskImage | DiskSnapshot> {

@@ -5,7 +5,7 @@ import { findCondition } from '../kube/conditions.ts';
 import { isBeingDeleted } from '../kube/objects.ts';
 import type { ObjectWatch } from '../kube/object-watch.ts';
 import { LaminaError } from '../lib/errors.ts';
-import type { DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskSnapshot } from '../api/objects.ts';
 import { snapshotIdOf } from '../store/ids.ts';
 import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './cluster-disk-context.ts';
 import { snapshotInfo } from './cluster-disk-info.ts';
@@ -70,7 +70,9 @@ async function declare(taking: Taking): Promise<DiskSnapshot> {
     spec: { diskImageName: request.diskId, nodeName },
   };
   try {
-    return await context.snapshots.create(manifest, { signal });
+    const snapshot = await context.snapshots.create(manifest, { signal });
+    context.checkpoint('create-snapshot/snapshot-declared');
+    return snapshot;
   } catch (error) {
     if (!isAlreadyExists(error)) throw error;
     const other = await context.snapshots.get(ref, { signal });
@@ -80,9 +82,12 @@ async function declare(taking: Taking): Promise<DiskSnapshot> {
 }
 
 async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot: DiskSnapshot): Promise<SnapshotInfo> {
-  const verdict = await watch.until(snapshot, judge, signal);
+  const verdict = await watch.until(snapshot, (latest) => judge(context, latest), signal);
   if (verdict === undefined) throw unfinished(context, watch.stateOf(snapshot) ?? snapshot);
-  if ('taken' in verdict) return snapshotInfo(verdict.taken);
+  if ('taken' in verdict) {
+    context.checkpoint('create-snapshot/snapshot-taken');
+    return snapshotInfo(verdict.taken);
+  }
   if ('failure' in verdict) {
     const { nodeName } = snapshot.spec;
     const what = `the snapshot ${ref.name} cannot be taken (${verdict.failure.message}), and node ${nodeName} has not cleared it away yet`;
@@ -91,6 +96,7 @@ async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot:
       snapshot,
       what,
     );
+    context.checkpoint('create-snapshot/snapshot-withdrawn');
     throw verdict.failure;
   }
   throw new LaminaError('busy', `somebody has deleted the snapshot ${ref.name} while it was taken; try again`);
@@ -98,10 +104,10 @@ async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot:
 
 type Verdict = { taken: DiskSnapshot } | { failure: Error } | { deleted: true };
 
-function judge(snapshot: DiskSnapshot | undefined): Verdict | undefined {
+function judge(context: ClusterDiskContext, snapshot: DiskSnapshot | undefined): Verdict | undefined {
   if (!snapshot || isBeingDeleted(snapshot)) return { deleted: true };
   if (isReady(snapshot)) return { taken: snapshot };
-  if (isNodeGone(snapshot)) {
+  if (isNodeGone(context, snapshot)) {
     const message = `node ${snapshot.spec.nodeName} is gone, and the volume with it`;
     return { failure: new LaminaError('disk-not-found', message) };
   }

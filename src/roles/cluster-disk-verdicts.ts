@@ -2,7 +2,7 @@ import { failureCode } from '../api/conditions.ts';
 import { type Condition, findCondition } from '../kube/conditions.ts';
 import { LaminaError } from '../lib/errors.ts';
 import type { ClusterDiskContext } from './cluster-disk-context.ts';
-import type { DiskImage, DiskSnapshot } from '../reconcile/kinds.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 
 /** What the node reports in a condition about the object as it is wanted now. Undefined where that is about an earlier state. */
 export function currentCondition({ metadata, status }: DiskImage | DiskSnapshot, type: string): Condition | undefined {
@@ -25,9 +25,13 @@ export function isFinal(failure: Error): boolean {
   return !(failure instanceof LaminaError && (failure.kind === 'busy' || failure.kind === 'unavailable'));
 }
 
-/** Whether the node of the object is gone for good, as the controller reports it. */
-export function isNodeGone({ status }: DiskImage | DiskSnapshot): boolean {
-  return findCondition(status.conditions, 'Ready')?.reason === 'NodeGone';
+/** Whether the node of the object is gone for good, as the controller reports it; one that has come back is not. */
+export function isNodeGone(
+  { caches }: Pick<ClusterDiskContext, 'caches'>,
+  { spec, status }: DiskImage | DiskSnapshot,
+): boolean {
+  const isReported = findCondition(status.conditions, 'Ready')?.reason === 'NodeGone';
+  return isReported && !caches.nodes.cache.has(spec.nodeName ?? '');
 }
 
 /** Why a node might not do what is asked of it, for people. */

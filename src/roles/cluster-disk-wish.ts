@@ -3,7 +3,7 @@ import type { DiskImageManifest } from '../api/objects.ts';
 import type { CreateDiskRequest, DiskOptions, Placement } from '../csi/controller/disk-service.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { formatQuantity } from '../lib/quantity.ts';
-import type { DiskImage } from '../reconcile/kinds.ts';
+import type { DiskImage } from '../api/objects.ts';
 
 type Wish = Omit<DiskImageManifest, 'apiVersion' | 'kind'>;
 

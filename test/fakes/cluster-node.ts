@@ -122,6 +122,7 @@ export class FakeClusterNode {
     const reply = isBigEnough ? 'done' : this.reply(task, metadata.name);
     if (reply === 'nothing') return;
     if (reply !== 'done') return this.#fail(diskImages, object, isMade ? 'Sized' : 'Ready', reply);
+    const others = conditionsOf(object).filter(({ type }) => !['Ready', 'Sized'].includes(type));
     const status = {
       diskId: metadata.name,
       nodeName: this.name,
@@ -130,6 +131,7 @@ export class FakeClusterNode {
       conditions: [
         condition('Ready', 'True', 'Made', metadata.generation),
         condition('Sized', 'True', 'AsWanted', metadata.generation),
+        ...others,
       ],
     };
     this.#patch(diskImages, metadata, { status }, 'status');
@@ -159,10 +161,7 @@ export class FakeClusterNode {
   #fail(type: FakeType, object: FakeObject, about: string, reply: Exclude<NodeReply, string>): void {
     const { metadata } = object;
     const { reason, message, progress } = reply;
-    const status = (object['status'] ?? {}) as {
-      conditions?: { type: string; reason: string; observedGeneration: number }[];
-    };
-    const conditions = status.conditions ?? [];
+    const conditions = conditionsOf(object);
     const known = conditions.find((one) => one.type === about);
     if (known?.reason === reason && known.observedGeneration === metadata.generation) return;
     const others = conditions.filter((one) => one.type !== about);
@@ -183,6 +182,10 @@ export class FakeClusterNode {
   ): void {
     this.#server.objects.mergePatch({ type, namespace, name, subresource }, patch);
   }
+}
+
+function conditionsOf(object: FakeObject): { type: string; reason: string; observedGeneration: number }[] {
+  return (object['status'] as { conditions?: ReturnType<typeof conditionsOf> } | undefined)?.conditions ?? [];
 }
 
 export function manifest({ group, version, kind }: FakeType, metadata: Json, spec: Json): Json {

@@ -3,11 +3,14 @@ import { ApiClient } from '../../src/kube/client.ts';
 import { ResourceClient } from '../../src/kube/resource-client.ts';
 import { createCaches, type Caches } from '../../src/reconcile/caches.ts';
 import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
+import { eventType } from '../../src/kube/event-series.ts';
+import { EventSender } from '../../src/kube/events.ts';
 import { ClusterDiskService } from '../../src/roles/cluster-disk-service.ts';
 import type { LaminaError } from '../../src/lib/errors.ts';
 import { pollUntil } from '../../src/lib/poll.ts';
+import { runElectedWork } from '../../src/roles/elected-work.ts';
 import type { FakeObject, FakeType } from './api-objects.ts';
-import { FakeApiServer } from './api-server.ts';
+import { FakeApiServer, type FakeRequest } from './api-server.ts';
 import type { Json } from './api-patch.ts';
 import { FakeClusterNode, type FakeNodeOptions, manifest } from './cluster-node.ts';
 import { ManualClock } from './manual-clock.ts';
@@ -73,9 +76,75 @@ export class ClusterScene {
       caches,
       rooms: new PoolRooms(caches),
       clock: this.clock,
+      checkpoint: () => {},
       timeoutMs: 50_000,
       stop: this.stop.signal,
     });
+  }
+
+  /** A controller that is elected, with its caches complete. */
+  async elect(caches = this.caches(), graceMs = 600_000): Promise<void> {
+    const client = this.connect();
+    const { clock, logger } = this;
+    const events = new EventSender({ client, clock, logger, reportingController: 'test', reportingInstance: 'test' });
+    for (const reflector of Object.values(caches)) await reflector.whenSynced(this.stop.signal);
+    this.run(async (signal) => {
+      await runElectedWork({
+        client,
+        systemNamespace,
+        caches,
+        rooms: new PoolRooms(caches),
+        events,
+        orphanGraceMs: graceMs,
+        checkpoint: () => {},
+        clock,
+        random: () => 0,
+        logger,
+        observer: { observeReconcile: () => {}, observeQueue: () => {} },
+        signal,
+      });
+      await events.stop();
+    });
+  }
+
+  /** What was told about an object: `Warning NoRoom: …`. */
+  eventsOf(name: string): string[] {
+    return this.server.objects.list(eventType).flatMap((event) => {
+      const { type, reason, note, regarding } = event as unknown as Record<string, string> & {
+        regarding: { name: string };
+      };
+      return regarding.name === name ? [`${type} ${reason}: ${note}`] : [];
+    });
+  }
+
+  /** Of those that change objects of ours. */
+  get writes(): FakeRequest[] {
+    return this.server.writes.filter(({ path }) => path.includes('lamina.storage'));
+  }
+
+  /** Waits until the API server was left alone for a while. */
+  async settle(): Promise<void> {
+    let before = -1;
+    await until(async () => {
+      const isSettled = before === this.server.requests.length;
+      before = this.server.requests.length;
+      await new Promise((resolve) => setImmediate(resolve));
+      return isSettled && !this.clock.pending.includes(30_000);
+    });
+  }
+
+  /** Lets time go by as it does, with all that happens meanwhile. */
+  async pass(ms: number): Promise<void> {
+    for (let leftMs = ms; leftMs > 0; leftMs -= 60_000) {
+      await this.settle();
+      const watches = this.server.watchCount;
+      const stepMs = Math.min(leftMs, 60_000);
+      this.clock.advance(stepMs);
+      // As the API server does after some minutes.
+      if (stepMs > 1000) this.server.endWatches();
+      await until(() => this.server.watchCount === watches);
+    }
+    await this.settle();
   }
 
   /** Waits until the operation waits for its node, in that state, then lets its time be over. @returns its failure */

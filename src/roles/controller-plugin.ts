@@ -1,0 +1,121 @@
+import { driverName } from '../api/names.ts';
+import { diskImages, diskSnapshots } from '../api/objects.ts';
+import type { ControllerObserver } from '../kube/controller.ts';
+import { runElected } from '../kube/election.ts';
+import { EventSender } from '../kube/events.ts';
+import { fencedClient } from '../kube/fenced-client.ts';
+import { ResourceClient } from '../kube/resource-client.ts';
+import type { Checkpoint } from '../lib/checkpoint.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/logger.ts';
+import { type Caches, createCaches } from '../reconcile/caches.ts';
+import type { ControllerStep } from '../reconcile/controller-steps.ts';
+import { PoolRooms } from '../reconcile/pool-rooms.ts';
+import type { Cluster } from './cluster.ts';
+import { operationTimeoutMs } from './cluster-disk-context.ts';
+import { ClusterDiskService } from './cluster-disk-service.ts';
+import { runElectedWork } from './elected-work.ts';
+
+/** What metrics are made of. */
+export interface ControllerPluginObserver extends ControllerObserver {
+  setLeader(isLeader: boolean): void;
+}
+
+export interface ControllerPluginParts {
+  cluster: Cluster;
+  /** Of this process among all candidates. */
+  identity: string;
+  orphanGraceMs: number;
+  checkpoint: Checkpoint<ControllerStep>;
+  clock: Clock;
+  random: () => number;
+  logger: Logger;
+  observer: ControllerPluginObserver;
+}
+
+const leaseName = 'lamina-controller';
+
+/** The caches of a controller, what CSI asks it for, and what it does while it is elected, wired to each other. */
+export class ControllerPlugin {
+  /** For the sidecars. */
+  readonly service: ClusterDiskService;
+  readonly #parts: ControllerPluginParts;
+  readonly #caches: Caches;
+  readonly #rooms: PoolRooms;
+  readonly #events: EventSender;
+  /** Ends all waiting. */
+  readonly #ending = new AbortController();
+
+  constructor(parts: ControllerPluginParts) {
+    const { cluster, identity, checkpoint, clock, random, logger } = parts;
+    const { client } = cluster;
+    this.#parts = parts;
+    this.#caches = createCaches({ client, clock, random, logger });
+    this.#rooms = new PoolRooms(this.#caches);
+    const reporter = { reportingController: `${driverName}/controller`, reportingInstance: identity };
+    this.#events = new EventSender({ client, clock, logger, ...reporter });
+    this.service = new ClusterDiskService({
+      namespace: cluster.systemNamespace,
+      images: new ResourceClient(client, diskImages),
+      snapshots: new ResourceClient(client, diskSnapshots),
+      caches: this.#caches,
+      rooms: this.#rooms,
+      clock,
+      checkpoint,
+      timeoutMs: operationTimeoutMs,
+      stop: this.#ending.signal,
+    });
+  }
+
+  /** Whether all that there is in the cluster is known. */
+  get isReady(): boolean {
+    return Object.values(this.#caches).every(({ hasSynced }) => hasSynced);
+  }
+
+  /**
+   * Works until `stop`, or until an election is lost: then the process is to end, so that it starts anew.
+   *
+   * @param beforeEnd ends what uses the service
+   */
+  async run(stop: AbortSignal, beforeEnd: () => Promise<void>): Promise<'ended' | 'lost'> {
+    const reflectors = Object.values(this.#caches).map((reflector) => reflector.run(this.#ending.signal));
+    try {
+      return await this.#runElected(stop);
+    } finally {
+      this.#ending.abort();
+      await beforeEnd();
+      await Promise.all([...reflectors, this.#events.stop()]);
+    }
+  }
+
+  async #runElected(stop: AbortSignal): Promise<'ended' | 'lost'> {
+    const { cluster, identity, checkpoint, clock, random, logger, observer, orphanGraceMs } = this.#parts;
+    const { client, systemNamespace } = cluster;
+    const lease = { namespace: systemNamespace, name: leaseName };
+    return runElected(
+      { client, clock, random, logger, lease, identity },
+      async (leadership) => {
+        observer.setLeader(true);
+        try {
+          await runElectedWork({
+            client: fencedClient(client, leadership),
+            systemNamespace,
+            caches: this.#caches,
+            rooms: this.#rooms,
+            events: this.#events,
+            orphanGraceMs,
+            checkpoint,
+            clock,
+            random,
+            logger,
+            observer,
+            signal: leadership.signal,
+          });
+        } finally {
+          observer.setLeader(false);
+        }
+      },
+      stop,
+    );
+  }
+}

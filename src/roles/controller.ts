@@ -1,0 +1,69 @@
+import type { ControllerConfig } from '../config.ts';
+import { startCsiServer } from '../csi/server.ts';
+import { assertInstalledSchema } from '../kube/installed-schema.ts';
+import { listSteps } from '../lib/checkpoint.ts';
+import { systemClock as clock } from '../lib/clock.ts';
+import { killingCheckpoint } from '../lib/kill-at.ts';
+import type { Logger } from '../lib/logger.ts';
+import { controllerSteps } from '../reconcile/controller-steps.ts';
+import { startHealthServer } from '../telemetry/health.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { type Cluster, connectCluster } from './cluster.ts';
+import { ControllerPlugin } from './controller-plugin.ts';
+
+/** How long running calls may take to end when the process is told to stop: they are told to, too. */
+const graceMs = 10_000;
+
+export interface ControllerOptions extends ControllerConfig {
+  version: string;
+}
+
+/**
+ * `lamina controller`: serves CSI's Controller service to the sidecars, and does what one of all controllers does while
+ * it is elected, until `stop`.
+ *
+ * @returns the exit code: 0, or 1 where an election was lost
+ */
+export async function controller(options: ControllerOptions, stop: AbortSignal): Promise<number> {
+  const logger = createLogger(options.logLevel);
+  const metrics = createMetrics();
+  const cluster = await connectCluster(options, `lamina/${options.version} (controller)`, clock);
+  try {
+    await assertInstalledSchema({ client: cluster.client, clock, random: Math.random, logger }, stop);
+  } catch (error) {
+    if (stop.aborted) return 0;
+    throw error;
+  }
+  const plugin = createPlugin(options, cluster, logger);
+  const ready = async () => plugin.isReady;
+  const csi = await startCsiServer({
+    endpoint: options.socket,
+    identity: { version: options.version, ready },
+    controller: { disks: plugin.service },
+    logger,
+    onCall: (call) => metrics.observeCall(call),
+  });
+  const listen = options.metricsListen;
+  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  const outcome = await plugin.run(stop, async () => {
+    logger.info({}, 'stopping');
+    await csi.stop(graceMs);
+  });
+  await health?.stop();
+  cluster.client.close();
+  return outcome === 'lost' ? 1 : 0;
+}
+
+function createPlugin({ identity, orphanGraceSeconds, killAt }: ControllerOptions, cluster: Cluster, logger: Logger) {
+  return new ControllerPlugin({
+    cluster,
+    identity,
+    orphanGraceMs: orphanGraceSeconds * 1000,
+    checkpoint: killingCheckpoint(killAt, listSteps(controllerSteps)),
+    clock,
+    random: Math.random,
+    logger,
+    observer: { observeReconcile: () => {}, observeQueue: () => {}, setLeader: () => {} },
+  });
+}
