@@ -55,6 +55,8 @@ export const annotations = {
   csiName: 'lamina.storage/csi-name',
   claim: 'lamina.storage/claim',
   takeOver: 'lamina.storage/take-over',
+  adopted: 'lamina.storage/adopted',
+  claimedBy: 'lamina.storage/claimed-by',
 } as const;
 
 /** Who owns which fields with server-side apply; another name would leave the old one's fields behind. */
@@ -75,6 +77,10 @@ export const nameMeanings: Record<string, string> = {
     'On a DiskImage that is a volume: `namespace/name` of the PersistentVolumeClaim it was made for.',
   [annotations.takeOver]:
     'On a DiskPool: the id of the pool, set by an administrator to let this cluster have a pool that was another one’s.',
+  [annotations.adopted]:
+    'On a DiskImage or DiskSnapshot that the controller declared again for what a pool held without an object: when. Nothing is made for it where the pool does not hold it, and it is never deleted for want of a claim.',
+  [annotations.claimedBy]:
+    'On a DiskImage or DiskSnapshot that CSI asked for: what has used it first, such as a PersistentVolume. From then on only people and CSI delete it.',
   [nodeTopologyKey]: 'On nodes and PersistentVolumes, as topology: the node that has a volume.',
 };
 

@@ -36,3 +36,93 @@ export const nodeType: ResourceType<Node> = {
     return { metadata, isReady: ready === undefined || ready.status === 'True' };
   },
 };
+
+const claimRefSchema = z.object({ namespace: z.string(), name: z.string() }).nullish();
+
+const volumeSchema = z.object({
+  metadata: metadataSchema,
+  spec: z.object({
+    csi: z.object({ driver: z.string(), volumeHandle: z.string() }).nullish(),
+    claimRef: claimRefSchema,
+  }),
+});
+
+export interface PersistentVolume extends KubeObject {
+  /** Undefined where it is no CSI volume. */
+  csi: { driver: string; volumeHandle: string } | undefined;
+  /** The claim that has it. */
+  claim: { namespace: string; name: string } | undefined;
+}
+
+export const persistentVolumeType: ResourceType<PersistentVolume> = {
+  group: '',
+  version: 'v1',
+  kind: 'PersistentVolume',
+  plural: 'persistentvolumes',
+  namespaced: false,
+  parse: (json) => {
+    const { metadata, spec } = volumeSchema.parse(json);
+    return { metadata, csi: spec.csi ?? undefined, claim: spec.claimRef ?? undefined };
+  },
+};
+
+const namedSchema = z.object({ metadata: metadataSchema });
+
+export const persistentVolumeClaimType: ResourceType<KubeObject> = {
+  group: '',
+  version: 'v1',
+  kind: 'PersistentVolumeClaim',
+  plural: 'persistentvolumeclaims',
+  namespaced: true,
+  parse: (json) => namedSchema.parse(json),
+};
+
+export const namespaceType: ResourceType<KubeObject> = {
+  group: '',
+  version: 'v1',
+  kind: 'Namespace',
+  plural: 'namespaces',
+  namespaced: false,
+  parse: (json) => namedSchema.parse(json),
+};
+
+const contentSchema = z.object({
+  metadata: metadataSchema,
+  spec: z.object({
+    driver: z.string(),
+    source: z.object({ snapshotHandle: z.string().nullish() }),
+    volumeSnapshotRef: z.object({
+      namespace: z.string().nullish(),
+      name: z.string().nullish(),
+      uid: z.string().nullish(),
+    }),
+  }),
+  status: z.object({ snapshotHandle: z.string().nullish() }).nullish(),
+});
+
+/** What stands for a snapshot, in the cluster. Its definition is installed where there are snapshots at all. */
+export interface VolumeSnapshotContent extends KubeObject {
+  driver: string;
+  /** Undefined while the snapshot is not taken. */
+  snapshotHandle: string | undefined;
+  /** The VolumeSnapshot that it is for. */
+  snapshot: { namespace: string; name: string; uid: string | undefined };
+}
+
+export const volumeSnapshotContentType: ResourceType<VolumeSnapshotContent> = {
+  group: 'snapshot.storage.k8s.io',
+  version: 'v1',
+  kind: 'VolumeSnapshotContent',
+  plural: 'volumesnapshotcontents',
+  namespaced: false,
+  parse: (json) => {
+    const { metadata, spec, status } = contentSchema.parse(json);
+    const { namespace, name, uid } = spec.volumeSnapshotRef;
+    return {
+      metadata,
+      driver: spec.driver,
+      snapshotHandle: status?.snapshotHandle ?? spec.source.snapshotHandle ?? undefined,
+      snapshot: { namespace: namespace ?? '', name: name ?? '', uid: uid ?? undefined },
+    };
+  },
+};

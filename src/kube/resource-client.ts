@@ -28,6 +28,8 @@ export interface ApplyOptions extends PatchOptions {
 export interface DeleteOptions extends CallOptions {
   /** Only this very object, not one of the same name that was made since. */
   uid?: string | undefined;
+  /** Only the object as it was in that version. */
+  resourceVersion?: string | undefined;
   propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
 }
 
@@ -93,10 +95,11 @@ export class ResourceClient<T extends KubeObject> {
     return this.#decode(answer);
   }
 
-  /** Deletes the object, as far as its finalizers let it; fine where it is not there. @throws ApiError, with isConflict where it has another uid */
-  async removeIfPresent(ref: ObjectRef, { signal, uid, propagationPolicy }: DeleteOptions = {}): Promise<void> {
+  /** Deletes the object, as far as its finalizers let it; fine where it is not there. @throws ApiError, with isConflict where it has another uid or version */
+  async removeIfPresent(ref: ObjectRef, options: DeleteOptions = {}): Promise<void> {
+    const { signal, uid, resourceVersion, propagationPolicy } = options;
     const path = objectPath(this.type, ref);
-    const preconditions = uid ? { uid } : undefined;
+    const preconditions = uid || resourceVersion ? { uid, resourceVersion } : undefined;
     const body = { kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy, preconditions };
     await this.#unlessMissing(ref, () => this.#client.request({ method: 'DELETE', path, body, signal }));
   }

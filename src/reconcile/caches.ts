@@ -1,4 +1,5 @@
-import { diskPoolName } from '../api/names.ts';
+import { identityOf } from '../api/identity.ts';
+import { annotations, diskPoolName, driverName } from '../api/names.ts';
 import {
   type DiskImage,
   diskImages,
@@ -7,11 +8,21 @@ import {
   type DiskSnapshot,
   diskSnapshots,
 } from '../api/objects.ts';
-import { type Node, nodeType } from '../kube/core-kinds.ts';
-import { isBeingDeleted } from '../kube/objects.ts';
+import {
+  namespaceType,
+  type Node,
+  nodeType,
+  type PersistentVolume,
+  persistentVolumeClaimType,
+  persistentVolumeType,
+  type VolumeSnapshotContent,
+  volumeSnapshotContentType,
+} from '../kube/core-kinds.ts';
+import { isBeingDeleted, type KubeObject, keyOf } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
+import { originOfImage, originOfSnapshot } from './origin.ts';
 
-/** What the controller knows of the cluster. */
+/** What every controller knows of the cluster. */
 export interface Caches {
   images: Reflector<DiskImage>;
   snapshots: Reflector<DiskSnapshot>;
@@ -19,29 +30,81 @@ export interface Caches {
   nodes: Reflector<Node>;
 }
 
+/** What the elected one knows beside that: who could refer to volumes and snapshots, and where objects could be. */
+export interface ElectedCaches extends Caches {
+  volumes: Reflector<PersistentVolume>;
+  claims: Reflector<KubeObject>;
+  /** Never syncs where the definition of VolumeSnapshotContents is not installed. */
+  contents: Reflector<VolumeSnapshotContent>;
+  namespaces: Reflector<KubeObject>;
+}
+
 /** By which objects are found in their caches. */
 export const indexes = {
   /** DiskImages, DiskSnapshots and DiskPools by the name of their node. */
   node: 'node',
+  /** DiskImages and DiskSnapshots by what their pool calls them. */
+  id: 'id',
   /** DiskImages that take room which their pool does not count yet, by the name of the DiskPool. */
   pending: 'pending',
-  /** DiskImages without a node, by their namespace, and all of them by `anyNamespace`. */
+  /** DiskImages without a node, all by the empty value. */
   unplaced: 'unplaced',
+  /** PersistentVolumes and VolumeSnapshotContents of this driver, by the id that CSI knows. */
+  handle: 'handle',
+  /** PersistentVolumes and DiskImages by their claim, VolumeSnapshotContents by their VolumeSnapshot: `namespace/name`. */
+  claim: 'claim',
+  /** DiskImages and DiskSnapshots by what they start from or are of: `DiskImage media/debian`. */
+  origin: 'origin',
+  /** VolumeSnapshotContents by the uid of their VolumeSnapshot. */
+  uid: 'uid',
 } as const;
 
-/** No namespace is called so. */
-export const anyNamespace = '*';
+type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers'>;
 
-export function createCaches(options: Omit<ReflectorOptions<never>, 'type' | 'indexers'>): Caches {
+export function createCaches(options: Options, systemNamespace: string): Caches {
+  const id = (object: DiskImage | DiskSnapshot) => [identityOf(object, systemNamespace).id];
   return {
     images: new Reflector({
       ...options,
       type: diskImages,
-      indexers: { [indexes.node]: nodeOf, [indexes.pending]: pendingIn, [indexes.unplaced]: unplacedIn },
+      indexers: {
+        [indexes.node]: nodeOf,
+        [indexes.id]: id,
+        [indexes.pending]: pendingIn,
+        [indexes.unplaced]: unplacedIn,
+        [indexes.claim]: claimOf,
+        [indexes.origin]: originOfImage,
+      },
     }),
-    snapshots: new Reflector({ ...options, type: diskSnapshots, indexers: { [indexes.node]: nodeOf } }),
+    snapshots: new Reflector({
+      ...options,
+      type: diskSnapshots,
+      indexers: { [indexes.node]: nodeOf, [indexes.id]: id, [indexes.origin]: originOfSnapshot },
+    }),
     pools: new Reflector({ ...options, type: diskPools, indexers: { [indexes.node]: nodeOf } }),
     nodes: new Reflector({ ...options, type: nodeType }),
+  };
+}
+
+export function createElectedCaches(caches: Caches, options: Options): ElectedCaches {
+  return {
+    ...caches,
+    volumes: new Reflector({
+      ...options,
+      type: persistentVolumeType,
+      indexers: { [indexes.handle]: handleOfVolume, [indexes.claim]: ({ claim }) => (claim ? [keyOf(claim)] : []) },
+    }),
+    claims: new Reflector({ ...options, type: persistentVolumeClaimType }),
+    contents: new Reflector({
+      ...options,
+      type: volumeSnapshotContentType,
+      indexers: {
+        [indexes.handle]: handleOfContent,
+        [indexes.claim]: ({ snapshot }) => [keyOf(snapshot)],
+        [indexes.uid]: ({ snapshot }) => (snapshot.uid ? [snapshot.uid] : []),
+      },
+    }),
+    namespaces: new Reflector({ ...options, type: namespaceType }),
   };
 }
 
@@ -56,6 +119,20 @@ function pendingIn(image: DiskImage): string[] {
 }
 
 function unplacedIn(image: DiskImage): string[] {
-  const { namespace = '' } = image.metadata;
-  return image.spec.nodeName === undefined && !isBeingDeleted(image) ? [namespace, anyNamespace] : [];
+  return image.spec.nodeName === undefined && !isBeingDeleted(image) ? [''] : [];
+}
+
+function claimOf({ metadata }: DiskImage): string[] {
+  const claim = metadata.annotations[annotations.claim];
+  return claim === undefined ? [] : [claim];
+}
+
+/** The id of the volume that a PersistentVolume stands for, where it is of this driver. */
+export function handleOfVolume({ csi }: PersistentVolume): string[] {
+  return csi?.driver === driverName ? [csi.volumeHandle] : [];
+}
+
+/** The id of the snapshot that a VolumeSnapshotContent stands for, where it is of this driver. */
+export function handleOfContent({ driver, snapshotHandle }: VolumeSnapshotContent): string[] {
+  return driver === driverName && snapshotHandle !== undefined ? [snapshotHandle] : [];
 }

@@ -7,14 +7,16 @@ import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
-import { anyNamespace, type Caches, indexes } from './caches.ts';
+import { type ElectedCaches, indexes } from './caches.ts';
 import type { ControllerStep } from './controller-steps.ts';
 import { chooseNode, type PlacementWish } from './placement.ts';
 import { isThickWhenNew, type PoolRooms } from './pool-rooms.ts';
+import { type SourceNode, sourceNodeOf } from './source-node.ts';
 
 export interface DiskImagePlacerOptions {
   client: ResourceClient<DiskImage>;
-  caches: Caches;
+  caches: ElectedCaches;
+  systemNamespace: string;
   rooms: PoolRooms;
   events: EventRecorder;
   clock: Clock;
@@ -23,7 +25,7 @@ export interface DiskImagePlacerOptions {
 
 type Choice =
   | { nodeName: string; reason: 'NodeChosen' | 'SourceNode'; message: string }
-  | { reason: 'WaitingForSource' | 'PoolNotFound' | 'NoRoom'; message: string };
+  | { reason: 'WaitingForSource' | 'SourceForbidden' | 'PoolNotFound' | 'NoRoom'; message: string };
 
 /** Chooses the node of DiskImages that were declared without one, or says why there is none. */
 export class DiskImagePlacer {
@@ -35,13 +37,16 @@ export class DiskImagePlacer {
 
   /** Has DiskImages reconciled when they, their sources, or the pools that they could be in change. */
   watch(controller: Controller): void {
-    const { images, snapshots, pools, nodes } = this.#options.caches;
-    const unplaced = (namespace = anyNamespace) =>
-      images.cache.byIndex(indexes.unplaced, namespace).map(({ metadata }) => keyOf(metadata));
-    controller.watch(images, ({ metadata }) => [keyOf(metadata), ...unplaced(metadata.namespace)]);
-    controller.watch(snapshots, ({ metadata }) => unplaced(metadata.namespace));
-    controller.watch(pools, () => unplaced());
-    controller.watch(nodes, () => unplaced());
+    const { images, snapshots, pools, nodes, volumes, contents } = this.#options.caches;
+    const unplaced = () => images.cache.byIndex(indexes.unplaced, '').map(({ metadata }) => keyOf(metadata));
+    // A source may be in another namespace.
+    controller.watch(images, ({ metadata }) => [keyOf(metadata), ...unplaced()]);
+    controller.watch(snapshots, unplaced);
+    controller.watch(pools, unplaced);
+    controller.watch(nodes, unplaced);
+    controller.watch(volumes, unplaced);
+    // Not waited for, as there may never be any.
+    contents.subscribe(() => unplaced().forEach((key) => controller.enqueue(key)));
   }
 
   readonly reconcile = async (key: string, signal: AbortSignal): Promise<ReconcileResult> => {
@@ -57,34 +62,15 @@ export class DiskImagePlacer {
   };
 
   #choose(image: DiskImage): Choice {
-    const source = this.#findSource(image);
-    if (source && 'message' in source) return { reason: 'WaitingForSource', ...source };
-    const choice = chooseNode(this.#options.rooms.candidates(image.spec.pool), wishOf(image, source?.nodeName));
+    const { caches, rooms, systemNamespace } = this.#options;
+    const source = sourceNodeOf(image, caches, systemNamespace);
+    if (source.kind === 'unknown') return source;
+    const choice = chooseNode(rooms.candidates(image.spec.pool), wishOf(image, source));
     if ('reason' in choice) return choice;
     const { nodeName } = choice;
-    return source
+    return source.kind === 'node'
       ? { nodeName, reason: 'SourceNode', message: `Node ${nodeName} has the source.` }
       : { nodeName, reason: 'NodeChosen', message: `Node ${nodeName} has room for it in its pool ${image.spec.pool}.` };
-  }
-
-  /** The node of the source, or why it is not known; undefined for an image without a source in the cluster. */
-  #findSource({ spec: { source }, metadata }: DiskImage): { nodeName: string } | { message: string } | undefined {
-    const { images, snapshots } = this.#options.caches;
-    const { namespace } = metadata;
-    switch (source.type) {
-      case 'blank':
-        return undefined;
-      case 'diskImage':
-        return nodeOfSource(
-          'DiskImage',
-          source.diskImage.name,
-          images.cache.get(keyOf({ namespace, ...source.diskImage })),
-        );
-      case 'diskSnapshot': {
-        const key = keyOf({ namespace, ...source.diskSnapshot });
-        return nodeOfSource('DiskSnapshot', source.diskSnapshot.name, snapshots.cache.get(key));
-      }
-    }
   }
 
   async #place(image: DiskImage, choice: Extract<Choice, { nodeName: string }>, signal: AbortSignal): Promise<void> {
@@ -124,27 +110,9 @@ export class DiskImagePlacer {
   }
 }
 
-function nodeOfSource(
-  kind: string,
-  name: string,
-  source: { spec: { nodeName?: string | undefined } } | undefined,
-): { nodeName: string } | { message: string } {
-  const nodeName = source?.spec.nodeName;
-  if (nodeName !== undefined) return { nodeName };
-  return {
-    message: source
-      ? `The source, ${kind} ${name}, has no node yet.`
-      : `There is no ${kind} ${name} in the same namespace.`,
-  };
-}
-
-function wishOf({ spec }: DiskImage, nodeName: string | undefined): PlacementWish {
+function wishOf({ spec }: DiskImage, source: SourceNode): PlacementWish {
   // Of an unknown size it is known that it is not nothing.
   const sizeBytes = spec.size ?? 1;
-  return {
-    sizeBytes,
-    isThick: isThickWhenNew(spec),
-    allowed: nodeName === undefined ? null : [nodeName],
-    preferred: [],
-  };
+  const allowed = source.kind === 'node' ? [source.nodeName] : null;
+  return { sizeBytes, isThick: isThickWhenNew(spec), allowed, preferred: [] };
 }

@@ -50,7 +50,7 @@ export class ControllerPlugin {
     const { cluster, identity, checkpoint, clock, random, logger } = parts;
     const { client } = cluster;
     this.#parts = parts;
-    this.#caches = createCaches({ client, clock, random, logger });
+    this.#caches = createCaches({ client, clock, random, logger }, cluster.systemNamespace);
     this.#rooms = new PoolRooms(this.#caches);
     const reporter = { reportingController: `${driverName}/controller`, reportingInstance: identity };
     this.#events = new EventSender({ client, clock, logger, ...reporter });

@@ -7,11 +7,13 @@ import { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/logger.ts';
-import type { Caches } from '../reconcile/caches.ts';
+import { OrphanAdopter } from '../reconcile/adopt-orphans.ts';
+import { type Caches, createElectedCaches, type ElectedCaches } from '../reconcile/caches.ts';
 import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import { GoneNodes } from '../reconcile/node-gone.ts';
 import { DiskImagePlacer } from '../reconcile/place-disk-image.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
 export interface ElectedWork {
   /** Sends nothing any more once another may be elected. */
@@ -32,20 +34,27 @@ export interface ElectedWork {
 
 /** What one of all controllers does, until `signal` aborts. */
 export async function runElectedWork(work: ElectedWork): Promise<void> {
-  const { signal } = work;
-  await Promise.all([placing(work), forgetting(work)].map((controller) => controller.run(signal)));
+  const { client, clock, random, logger, signal } = work;
+  const caches = createElectedCaches(work.caches, { client, clock, random, logger });
+  const parts = { ...work, caches };
+  const controllers = [placing, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map((make) => make(parts));
+  const { volumes, claims, contents, namespaces } = caches;
+  const reflectors = [volumes, claims, contents, namespaces];
+  await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
 }
 
-function placing(work: ElectedWork): Controller {
-  const { client, caches, rooms, events, clock, checkpoint } = work;
+type Parts = ElectedWork & { caches: ElectedCaches };
+
+function placing(work: Parts): Controller {
+  const { client, caches, systemNamespace, rooms, events, clock, checkpoint } = work;
   const images = new ResourceClient(client, diskImages);
-  const placer = new DiskImagePlacer({ client: images, caches, rooms, events, clock, checkpoint });
+  const placer = new DiskImagePlacer({ client: images, caches, systemNamespace, rooms, events, clock, checkpoint });
   const controller = controllerOf(work, 'place-disk-image', placer.reconcile);
   placer.watch(controller);
   return controller;
 }
 
-function forgetting(work: ElectedWork): Controller {
+function forgetting(work: Parts): Controller {
   const { client, caches, events, clock, checkpoint, orphanGraceMs } = work;
   const nodes = new GoneNodes({
     images: new ResourceClient(client, diskImages),
@@ -60,6 +69,41 @@ function forgetting(work: ElectedWork): Controller {
   });
   const controller = controllerOf(work, 'node-gone', nodes.reconcile);
   nodes.watch(controller);
+  return controller;
+}
+
+function adopting(work: Parts): Controller {
+  const { client, caches, systemNamespace, events, clock, checkpoint } = work;
+  const adopter = new OrphanAdopter({
+    images: new ResourceClient(client, diskImages),
+    snapshots: new ResourceClient(client, diskSnapshots),
+    pools: new ResourceClient(client, diskPools),
+    caches,
+    systemNamespace,
+    events,
+    clock,
+    checkpoint,
+  });
+  const controller = controllerOf(work, 'adopt-orphans', adopter.reconcile);
+  adopter.watch(controller);
+  return controller;
+}
+
+function sweepingVolumes(work: Parts): Controller {
+  const { client, caches, systemNamespace, orphanGraceMs: graceMs, events, clock, checkpoint } = work;
+  const common = { client, caches, systemNamespace, graceMs, events, clock, checkpoint };
+  const sweeper = volumeSweeper({ ...common, resources: new ResourceClient(client, diskImages) });
+  const controller = controllerOf(work, 'sweep-volumes', sweeper.reconcile);
+  watchVolumes(controller, caches, systemNamespace);
+  return controller;
+}
+
+function sweepingSnapshots(work: Parts): Controller {
+  const { client, caches, systemNamespace, orphanGraceMs: graceMs, events, clock, checkpoint } = work;
+  const common = { client, caches, systemNamespace, graceMs, events, clock, checkpoint };
+  const sweeper = snapshotSweeper({ ...common, resources: new ResourceClient(client, diskSnapshots) });
+  const controller = controllerOf(work, 'sweep-snapshots', sweeper.reconcile);
+  watchSnapshots(controller, caches, systemNamespace);
   return controller;
 }
 

@@ -82,6 +82,8 @@ export class FakeApiServer {
   readonly objects: ApiObjects;
   /** All that was asked for, in order. */
   readonly requests: FakeRequest[] = [];
+  /** Requests that are not answered yet, but for watches. */
+  pending = 0;
   /** Tokens that are accepted; every one, and none at all, where this is empty. */
   readonly tokens = new Set<string>();
   /** Called for every change at once, before anybody is answered. */
@@ -196,6 +198,7 @@ export class FakeApiServer {
   }
 
   async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.pending++;
     try {
       const request = await readRequest(incoming);
       this.requests.push(request);
@@ -206,6 +209,8 @@ export class FakeApiServer {
       const { retryAfterSeconds } = status.details;
       if (typeof retryAfterSeconds === 'number') response.setHeader('retry-after', retryAfterSeconds);
       reply(response, status.status, statusOf(status));
+    } finally {
+      this.pending--;
     }
   }
 

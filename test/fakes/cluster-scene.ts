@@ -1,5 +1,11 @@
 import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
 import { ApiClient } from '../../src/kube/client.ts';
+import {
+  namespaceType,
+  persistentVolumeClaimType,
+  persistentVolumeType,
+  volumeSnapshotContentType,
+} from '../../src/kube/core-kinds.ts';
 import { ResourceClient } from '../../src/kube/resource-client.ts';
 import { createCaches, type Caches } from '../../src/reconcile/caches.ts';
 import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
@@ -16,6 +22,14 @@ import { FakeClusterNode, type FakeNodeOptions, manifest } from './cluster-node.
 import { ManualClock } from './manual-clock.ts';
 import { MemoryLogger } from './memory-logger.ts';
 
+/** What there is in a cluster beside what is ours. */
+export const kubernetesTypes: readonly FakeType[] = [
+  persistentVolumeType,
+  persistentVolumeClaimType,
+  volumeSnapshotContentType,
+  namespaceType,
+];
+
 export const systemNamespace = 'lamina-system';
 
 /** A cluster with a fake API server and fake nodes, and what a controller has of it. */
@@ -31,7 +45,7 @@ export class ClusterScene {
     this.server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools, ...types] });
   }
 
-  static async start(types: readonly FakeType[] = []): Promise<ClusterScene> {
+  static async start(types: readonly FakeType[] = kubernetesTypes): Promise<ClusterScene> {
     const scene = new ClusterScene(types);
     await scene.server.start();
     return scene;
@@ -60,7 +74,8 @@ export class ClusterScene {
   }
 
   caches(client = this.connect()): Caches {
-    const caches = createCaches({ client, clock: this.clock, random: () => 0, logger: this.logger });
+    const options = { client, clock: this.clock, random: () => 0, logger: this.logger };
+    const caches = createCaches(options, systemNamespace);
     for (const reflector of Object.values(caches)) this.run((signal) => reflector.run(signal));
     return caches;
   }
@@ -125,11 +140,12 @@ export class ClusterScene {
   /** Waits until the API server was left alone for a while. */
   async settle(): Promise<void> {
     let before = -1;
-    await until(async () => {
-      const isSettled = before === this.server.requests.length;
-      before = this.server.requests.length;
-      await new Promise((resolve) => setImmediate(resolve));
-      return isSettled && !this.clock.pending.includes(30_000);
+    let quietLooks = 0;
+    await until(() => {
+      const { requests, pending } = this.server;
+      quietLooks = pending === 0 && before === requests.length ? quietLooks + 1 : 0;
+      before = requests.length;
+      return quietLooks === 3;
     });
   }
 

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskSnapshots } from '../../../src/api/objects.ts';
+import { persistentVolumeType, volumeSnapshotContentType } from '../../../src/kube/core-kinds.ts';
 import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
-import { ClusterScene, until } from '../../fakes/cluster-scene.ts';
+import { ClusterScene, systemNamespace, until } from '../../fakes/cluster-scene.ts';
 
 let scene: ClusterScene;
 let a: FakeClusterNode;
@@ -101,13 +102,56 @@ describe('a DiskImage with a source', () => {
     declare('restored', from('diskSnapshot', 'snap'));
     await scene.elect();
     await until(() => placedOf('copy') === 'WaitingForSource' && placedOf('restored') === 'WaitingForSource');
-    expect(conditionOf('copy', 'Placed')?.message).toBe('There is no DiskImage origin in the same namespace.');
+    expect(conditionOf('copy', 'Placed')?.message).toBe('The source: there is no DiskImage media/origin.');
     declare('origin', { nodeName: 'b' });
     await until(() => nodeOf('copy') === 'b');
     expect(placedOf('copy')).toBe('SourceNode');
     scene.create(diskSnapshots, { name: 'snap', namespace: 'elsewhere' }, { diskImageName: 'x', nodeName: 'a' });
     scene.create(diskSnapshots, { name: 'snap', namespace: 'media' }, { diskImageName: 'origin', nodeName: 'b' });
     await until(() => nodeOf('restored') === 'b');
+  });
+
+  it('that is a volume or a snapshot of Kubernetes is placed where the driver has that', async () => {
+    const volume = { namespace: systemNamespace, annotations: { 'lamina.storage/csi-name': 'x' } };
+    scene.create(diskImages, { name: 'pvc-1', ...volume }, { size: '1Gi', nodeName: 'b' });
+    scene.create(diskSnapshots, { name: 'snapshot-1', ...volume }, { diskImageName: 'pvc-1', nodeName: 'b' });
+    declare('of-claim', { source: { type: 'persistentVolumeClaim', persistentVolumeClaim: { name: 'data' } } });
+    declare('of-snapshot', { source: { type: 'volumeSnapshot', volumeSnapshot: { name: 'snap' } } });
+    await scene.elect();
+    await until(() => placedOf('of-claim') === 'WaitingForSource' && placedOf('of-snapshot') === 'WaitingForSource');
+    const claimRef = { namespace: 'media', name: 'data' };
+    const csi = { driver: 'csi.lamina.storage', volumeHandle: 'pvc-1' };
+    scene.create(persistentVolumeType, { name: 'foreign' }, { csi: { ...csi, driver: 'other' }, claimRef });
+    scene.create(persistentVolumeType, { name: 'pvc-1' }, { csi, claimRef });
+    await until(() => nodeOf('of-claim') === 'b');
+    scene.create(
+      volumeSnapshotContentType,
+      { name: 'content' },
+      {
+        driver: 'csi.lamina.storage',
+        source: { snapshotHandle: 'snapshot-1' },
+        volumeSnapshotRef: { namespace: 'media', name: 'snap' },
+      },
+    );
+    await until(() => nodeOf('of-snapshot') === 'b');
+  });
+
+  it('in another namespace is refused, but to the system', async () => {
+    scene.create(diskImages, { name: 'golden', namespace: 'secret' }, { size: '1Gi', nodeName: 'b' });
+    const source = { type: 'diskImage', diskImage: { name: 'golden', namespace: 'secret' } };
+    declare('thief', { source });
+    scene.create(diskImages, { name: 'populated', namespace: systemNamespace }, { size: '1Gi', source });
+    await scene.elect();
+    await until(() => placedOf('thief') === 'SourceForbidden');
+    await until(() => (scene.find(diskImages, 'populated') as unknown as Seen).spec.nodeName === 'b');
+    expect(nodeOf('thief')).toBeUndefined();
+  });
+
+  it('from outside is placed like a blank one, and before its size is known', async () => {
+    const http = { type: 'http', http: { url: 'https://images.example.org/debian.qcow2' } };
+    scene.create(diskImages, { name: 'debian', namespace: 'media' }, { source: http });
+    await scene.elect();
+    await until(() => nodeOf('debian') === 'a');
   });
 
   it('is told why it cannot be there', async () => {
