@@ -1,4 +1,4 @@
-import type { Registry } from 'prom-client';
+import type { Metric, Registry } from 'prom-client';
 import { createControllerMetrics, createNodeMetrics, createStandaloneMetrics } from '../src/telemetry/metrics.ts';
 import { ManualClock } from './fakes/manual-clock.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
@@ -10,7 +10,7 @@ export interface MetricEntry {
   roles: string[];
 }
 
-/** All metrics of the program's own, with the roles that have them, sorted by name. */
+/** All metrics of the program, with the roles that have them; its own begin with `lamina_`. */
 export function metricInventory(): MetricEntry[] {
   const options = { version: '1.2.3', clock: new ManualClock(), logger: silentLogger };
   const registries: Record<string, Registry> = {
@@ -20,22 +20,27 @@ export function metricInventory(): MetricEntry[] {
   };
   const entries = new Map<string, MetricEntry>();
   for (const [role, registry] of Object.entries(registries)) {
-    for (const metric of registry.getMetricsAsArray()) {
-      if (!metric.name.startsWith('lamina_')) continue;
-      const { name } = metric;
-      // Kept by prom-client, and in none of its types.
-      const labels = (metric as unknown as { labelNames: string[] }).labelNames;
-      const known = entries.get(name) ?? { name, type: metric.constructor.name.toLowerCase(), labels, roles: [] };
-      entries.set(name, { ...known, roles: [...known.roles, role] });
+    for (const metric of registry.getMetricsAsArray() as unknown as Metric[]) {
+      const entry = entryOf(metric);
+      const roles = [...(entries.get(entry.name)?.roles ?? []), role];
+      entries.set(entry.name, { ...entry, roles });
     }
   }
-  return [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return [...entries.values()];
 }
 
-/** The names that Prometheus knows metrics by: a histogram has three. */
-export function seriesNames(): Set<string> {
+/** The labels that each time series has, by the name that Prometheus knows it by: a histogram has three. */
+export function seriesLabels(): Map<string, string[]> {
   const suffixes: Record<string, readonly string[]> = { histogram: ['_bucket', '_sum', '_count'] };
-  return new Set(
-    metricInventory().flatMap(({ name, type }) => (suffixes[type] ?? ['']).map((suffix) => `${name}${suffix}`)),
+  return new Map(
+    metricInventory().flatMap(({ name, type, labels }) =>
+      (suffixes[type] ?? ['']).map((suffix) => [name + suffix, suffix === '_bucket' ? [...labels, 'le'] : labels]),
+    ),
   );
+}
+
+function entryOf(metric: Metric): Omit<MetricEntry, 'roles'> {
+  // Kept by prom-client, and in none of its types.
+  const { name, labelNames } = metric as unknown as { name: string; labelNames: string[] };
+  return { name, type: metric.constructor.name.toLowerCase(), labels: labelNames };
 }
