@@ -19,6 +19,8 @@ async function runRole(config: Config, stop: AbortSignal): Promise<number> {
       return (await import('./roles/node.ts')).node({ ...config, version: packageJson.version }, stop);
     case 'controller':
       throw new LaminaError('unsupported', `the role ${config.role} is not part of this version yet`);
+    case 'kubectl':
+      return (await import('./roles/kubectl.ts')).kubectl({ ...config, version: packageJson.version });
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':
