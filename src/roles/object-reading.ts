@@ -1,5 +1,4 @@
-import type { Condition } from '../kube/conditions.ts';
-import { findCondition } from '../kube/conditions.ts';
+import { type Condition, findCondition } from '../kube/conditions.ts';
 import type { ObjectCache } from '../kube/object-cache.ts';
 import type { KubeObject } from '../kube/objects.ts';
 import type { ObjectReading } from '../telemetry/object-metrics.ts';
