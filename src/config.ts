@@ -1,7 +1,15 @@
+import { delimiter, join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 
 /** What the command line and the environment ask for; the only place that reads either. */
-export type Config = StandaloneConfig | ControllerConfig | NodeConfig | EngineConfig | TreeConfig | CheckConfig;
+export type Config =
+  | StandaloneConfig
+  | ControllerConfig
+  | NodeConfig
+  | EngineConfig
+  | TreeConfig
+  | CheckConfig
+  | KubectlConfig;
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -80,6 +88,14 @@ export interface CheckConfig {
   json: boolean;
 }
 
+export interface KubectlConfig {
+  role: 'kubectl';
+  kubeconfig: string;
+  /** Null for the one of the kubeconfig's context, or all of them. */
+  namespace: string | null;
+  task: { kind: 'pools' | 'tree' } | { kind: 'why'; claim: string };
+}
+
 const exitCodes = `
 Exit codes:
   0   clean
@@ -118,6 +134,9 @@ export function readConfig(
   });
   addPoolCommands(program, (chosen) => {
     config = chosen;
+  });
+  addKubectl(program, kubeconfigOf(environment), (options) => {
+    config = { role: 'kubectl', ...options };
   });
   program.parse(argv);
   // commander has printed help and thrown where no command was given.
@@ -274,6 +293,40 @@ function addPoolCommands(program: Command, use: (config: TreeConfig | CheckConfi
     .action((pool, options) =>
       use({ role: 'check', pool, repair: options.repair ?? false, json: options.json ?? false }),
     );
+}
+
+function addKubectl(
+  program: Command,
+  kubeconfigFile: string,
+  use: (options: Omit<KubectlConfig, 'role'>) => void,
+): void {
+  const command = program
+    .command('kubectl')
+    .description("What kubectl shows as 'kubectl lamina': the disks of a cluster, and what a claim waits for.");
+  const add = (name: string, description: string) =>
+    command
+      .command(name)
+      .description(description)
+      .option('--kubeconfig <file>', 'how to reach the API server', kubeconfigFile);
+  add('pools', 'The pools of all nodes and their space.').action(({ kubeconfig: file }) =>
+    use({ kubeconfig: file, namespace: null, task: { kind: 'pools' } }),
+  );
+  add('tree', 'DiskImages and DiskSnapshots by node, below what they started from.')
+    .option('-n, --namespace <name>', 'only those of it and of its claims')
+    .action(({ kubeconfig: file, namespace: name }) =>
+      use({ kubeconfig: file, namespace: name ?? null, task: { kind: 'tree' } }),
+    );
+  add('why', 'What a PersistentVolumeClaim waits for, and what to do. Exit code 4 where it waits for something.')
+    .argument('<claim>', 'its name')
+    .option('-n, --namespace <name>', "where it is; that of the kubeconfig's context unless given")
+    .action((claim, { kubeconfig: file, namespace: name }) =>
+      use({ kubeconfig: file, namespace: name ?? null, task: { kind: 'why', claim } }),
+    );
+}
+
+/** Where kubectl looks. */
+function kubeconfigOf({ KUBECONFIG, HOME = '/root' }: NodeJS.ProcessEnv): string {
+  return KUBECONFIG?.split(delimiter).find(Boolean) ?? join(HOME, '.kube/config');
 }
 
 function inClusterOf(environment: NodeJS.ProcessEnv): ClusterConfig['inCluster'] {

@@ -19,6 +19,8 @@ async function runRole(config: Config, stop: AbortSignal): Promise<number> {
       return (await import('./roles/node.ts')).node({ ...config, version: packageJson.version }, stop);
     case 'controller':
       return (await import('./roles/controller.ts')).controller({ ...config, version: packageJson.version }, stop);
+    case 'kubectl':
+      return (await import('./roles/kubectl.ts')).kubectl({ ...config, version: packageJson.version });
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':

@@ -22,6 +22,7 @@ export async function assemblePool(directory: string, runDir: string): Promise<A
     checkpoint: () => {},
     logger: silentLogger,
     onFrozen: () => {},
+    onMerged: () => {},
   });
   return { ...opened, pool: opened.context.pool };
 }

@@ -10,7 +10,7 @@ export const codeMap: Record<string, { parts: readonly string[] | 'any'; package
   roles: { parts: 'any', packages: 'any' },
   api: { parts: ['lib'], packages: ['zod'] },
   gen: { parts: [], packages: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
-  lib: { parts: [], packages: ['execa', 'zod'] },
+  lib: { parts: [], packages: ['@peculiar/x509', 'execa', 'reflect-metadata', 'zod'] },
   qemu: { parts: ['lib'], packages: ['zod'] },
   host: { parts: ['lib'], packages: ['zod'] },
   store: { parts: ['qemu', 'host', 'lib'], packages: ['zod'] },

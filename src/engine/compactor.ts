@@ -3,17 +3,22 @@ import type { Logger } from '../lib/logger.ts';
 import { mergeLayers, nextMerge } from '../store/compact.ts';
 import type { Pool } from '../store/pool.ts';
 
+export type OnMerged = (merge: { costBytes: number; durationMs: number }) => void;
+
 /** Merges layers in the background, one pair at a time, whenever names may have gone. */
 export class Compactor {
   readonly #pool: Pool;
   readonly #logger: Logger;
+  readonly #onMerged: OnMerged;
   #wanted = false;
   #running: Promise<void> | null = null;
   readonly #stop = new AbortController();
 
-  constructor(pool: Pool, logger: Logger) {
+  /** @param onMerged told of each pair that was merged */
+  constructor(pool: Pool, logger: Logger, onMerged: OnMerged = () => {}) {
     this.#pool = pool;
     this.#logger = logger;
+    this.#onMerged = onMerged;
   }
 
   /** Starts a pass, or one more after the running one. */
@@ -50,10 +55,12 @@ export class Compactor {
 
   async #pass(): Promise<void> {
     for (let merge = await nextMerge(this.#pool); merge; merge = await nextMerge(this.#pool)) {
-      const startedAt = Date.now();
+      const startMs = performance.now();
       const done = await mergeLayers(this.#pool, merge, this.#stop.signal);
       if (!done) return;
-      this.#logger.info({ ...merge, durationMs: Date.now() - startedAt }, 'merged two layers');
+      const durationMs = performance.now() - startMs;
+      this.#logger.info({ ...merge, durationMs: Math.round(durationMs) }, 'merged two layers');
+      this.#onMerged({ costBytes: merge.costBytes, durationMs });
     }
   }
 }

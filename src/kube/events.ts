@@ -48,6 +48,13 @@ export interface EventSenderOptions {
   reportingController: string;
   /** The pod or the host; at most 128 characters. */
   reportingInstance: string;
+  observer?: EventObserver;
+}
+
+/** What metrics are made of. */
+export interface EventObserver {
+  /** An event is never sent: too many of one object, or the API server did not take it. */
+  observeDroppedEvent(event: { why: 'too-many' | 'refused' }): void;
 }
 
 /** Repetitions within this time belong to one series. */
@@ -107,7 +114,10 @@ export class EventSender implements EventRecorder {
       this.#series.set(key, known);
       return Object.assign(known, { count: known.count + 1, lastAt: clock.now(), lastElapsedMs });
     }
-    if (!this.#budget.take(subjectKey(subject))) return undefined;
+    if (!this.#budget.take(subjectKey(subject))) {
+      this.#options.observer?.observeDroppedEvent({ why: 'too-many' });
+      return undefined;
+    }
     const now = clock.now();
     const series = { subject, note, firstAt: now, lastAt: now, lastElapsedMs, count: 1, sent: undefined, failures: 0 };
     this.#series.set(key, series);
@@ -157,8 +167,10 @@ export class EventSender implements EventRecorder {
       // What is refused now, as in a namespace that is being deleted, is refused later, too.
       const isFinal = !isLaminaError(error, 'api-unavailable', 'timeout') || series.failures >= maxTries;
       const fields = { error, subject: subjectKey(series.subject), reason: series.note.reason };
-      if (isFinal) this.#options.logger.debug(fields, 'an event could not be sent');
-      return isFinal;
+      if (!isFinal) return false;
+      this.#options.logger.debug(fields, 'an event could not be sent');
+      this.#options.observer?.observeDroppedEvent({ why: 'refused' });
+      return true;
     }
   }
 

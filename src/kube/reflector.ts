@@ -22,6 +22,15 @@ export interface ReflectorOptions<T extends KubeObject> {
   labelSelector?: string | undefined;
   fieldSelector?: string | undefined;
   indexers?: Readonly<Record<string, Indexer<T>>>;
+  observer?: ReflectorObserver;
+}
+
+/** What metrics are made of. */
+export interface ReflectorObserver {
+  /** All objects were listed: at first, and whenever a watch cannot be gone on with. */
+  observeList(list: { kind: string }): void;
+  /** A list or watch failed, and is tried again. */
+  observeWatchFailure(failure: { kind: string }): void;
 }
 
 /** Called for every change, in order; must not block. */
@@ -121,6 +130,7 @@ export class Reflector<T extends KubeObject> {
       resourceVersion = page.resourceVersion;
     }
     for (const change of this.#cache.retain(keys)) this.#emit(change);
+    this.#options.observer?.observeList({ kind: type.kind });
     return resourceVersion;
   }
 
@@ -205,12 +215,13 @@ export class Reflector<T extends KubeObject> {
 
   /** Waits before the next try; not at all for an expiry, which is a normal event unless it follows another. */
   async #recover(error: unknown, signal: AbortSignal): Promise<void> {
-    const { logger, clock } = this.#options;
+    const { logger, clock, observer } = this.#options;
     const fields = { error, kind: this.type.kind };
     if (isExpired(error) && !this.#hasExpired) {
       this.#hasExpired = true;
       return logger.debug(fields, 'the watch has expired');
     }
+    observer?.observeWatchFailure({ kind: this.type.kind });
     const delayMs = Math.max(this.#backoff.next(), retryAfterMsOf(error));
     if (this.#backoff.failures === 1) logger.warn(fields, 'cannot list or watch; trying again');
     else logger.debug(fields, 'still cannot list or watch');

@@ -1,9 +1,8 @@
-import { stat } from 'node:fs/promises';
 import type { DiskPoolManifest } from '../api/objects.ts';
 import type { DataPath } from '../engine/data-path.ts';
 import { formatRoundedQuantity } from '../lib/quantity.ts';
 import { filesystemOf } from '../store/open.ts';
-import type { Pool } from '../store/pool.ts';
+import { allocatedBytes } from '../store/allocated.ts';
 import type { PoolSpace } from '../store/space.ts';
 import type { ServedPool } from './node-pools.ts';
 
@@ -12,7 +11,6 @@ type Status = NonNullable<DiskPoolManifest['status']>;
 /** What a served pool is and holds, as members of its DiskPool's status. Its conditions and orphans are others' to say. */
 export async function describePool({ context, dataPath }: ServedPool, version: string): Promise<Status> {
   const { pool, space } = context;
-  const allocatedBytes = await allocatedOf(pool);
   return {
     poolId: pool.id,
     path: pool.layout.root,
@@ -25,7 +23,7 @@ export async function describePool({ context, dataPath }: ServedPool, version: s
       holePunching: true,
     },
     dataPath: dataPathOf(dataPath),
-    space: { ...spaceOf(await space.space()), allocated: formatRoundedQuantity(allocatedBytes, 'up') },
+    space: { ...spaceOf(await space.space()), allocated: formatRoundedQuantity(await allocatedBytes(pool), 'up') },
     disks: pool.disks.size,
     snapshots: [...pool.snapshots.values()].filter(({ transient }) => !transient).length,
   };
@@ -46,14 +44,4 @@ function spaceOf(space: PoolSpace) {
     availableThin: formatRoundedQuantity(space.thinBytes, 'down'),
     availableThick: formatRoundedQuantity(space.thickBytes, 'down'),
   };
-}
-
-async function allocatedOf(pool: Pool): Promise<number> {
-  let bytes = 0;
-  for (const { id, format } of pool.layers.values()) {
-    // A layer that is collected meanwhile takes nothing.
-    const file = await stat(pool.layout.layerData(id, format)).catch(() => null);
-    bytes += (file?.blocks ?? 0) * 512;
-  }
-  return bytes;
 }

@@ -2,8 +2,9 @@ import { driverName } from '../api/names.ts';
 import { diskImages, diskSnapshots } from '../api/objects.ts';
 import type { ControllerObserver } from '../kube/controller.ts';
 import { runElected } from '../kube/election.ts';
-import { EventSender } from '../kube/events.ts';
+import { type EventObserver, EventSender } from '../kube/events.ts';
 import { fencedClient } from '../kube/fenced-client.ts';
+import type { ReflectorObserver } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -12,12 +13,14 @@ import { type Caches, createCaches } from '../reconcile/caches.ts';
 import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import { PoolRooms } from '../reconcile/pool-rooms.ts';
 import type { Cluster } from './cluster.ts';
+import type { ObjectReading } from '../telemetry/object-metrics.ts';
 import { operationTimeoutMs } from './cluster-disk-context.ts';
 import { ClusterDiskService } from './cluster-disk-service.ts';
+import { readObjects } from './object-reading.ts';
 import { runElectedWork } from './elected-work.ts';
 
 /** What metrics are made of. */
-export interface ControllerPluginObserver extends ControllerObserver {
+export interface ControllerPluginObserver extends ControllerObserver, ReflectorObserver, EventObserver {
   setLeader(isLeader: boolean): void;
 }
 
@@ -47,13 +50,13 @@ export class ControllerPlugin {
   readonly #ending = new AbortController();
 
   constructor(parts: ControllerPluginParts) {
-    const { cluster, identity, checkpoint, clock, random, logger } = parts;
+    const { cluster, identity, checkpoint, clock, random, logger, observer } = parts;
     const { client } = cluster;
     this.#parts = parts;
-    this.#caches = createCaches({ client, clock, random, logger }, cluster.systemNamespace);
+    this.#caches = createCaches({ client, clock, random, logger, observer }, cluster.systemNamespace);
     this.#rooms = new PoolRooms(this.#caches);
     const reporter = { reportingController: `${driverName}/controller`, reportingInstance: identity };
-    this.#events = new EventSender({ client, clock, logger, ...reporter });
+    this.#events = new EventSender({ client, clock, logger, observer, ...reporter });
     this.service = new ClusterDiskService({
       namespace: cluster.systemNamespace,
       images: new ResourceClient(client, diskImages),
@@ -70,6 +73,17 @@ export class ControllerPlugin {
   /** Whether all that there is in the cluster is known. */
   get isReady(): boolean {
     return Object.values(this.#caches).every(({ hasSynced }) => hasSynced);
+  }
+
+  /** How many objects of ours there are, and which are not well. */
+  readObjects(): ObjectReading[] {
+    const { images, snapshots, pools } = this.#caches;
+    const now = this.#parts.clock.now();
+    return [
+      ...readObjects('DiskImage', images.cache, now),
+      ...readObjects('DiskSnapshot', snapshots.cache, now),
+      ...readObjects('DiskPool', pools.cache, now),
+    ];
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { ControllerConfig } from '../config.ts';
 import { startCsiServer } from '../csi/server.ts';
 import { assertInstalledSchema } from '../kube/installed-schema.ts';
+import { TokenReview } from '../kube/token-review.ts';
 import { listSteps } from '../lib/checkpoint.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
@@ -8,7 +9,7 @@ import type { Logger } from '../lib/logger.ts';
 import { controllerSteps } from '../reconcile/controller-steps.ts';
 import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { type ControllerMetrics, createControllerMetrics } from '../telemetry/metrics.ts';
 import { type Cluster, connectCluster } from './cluster.ts';
 import { ControllerPlugin } from './controller-plugin.ts';
 
@@ -27,7 +28,7 @@ export interface ControllerOptions extends ControllerConfig {
  */
 export async function controller(options: ControllerOptions, stop: AbortSignal): Promise<number> {
   const logger = createLogger(options.logLevel);
-  const metrics = createMetrics();
+  const metrics = createControllerMetrics({ version: options.version, clock, logger });
   const cluster = await connectCluster(options, `lamina/${options.version} (controller)`, clock);
   try {
     await assertInstalledSchema({ client: cluster.client, clock, random: Math.random, logger }, stop);
@@ -35,17 +36,20 @@ export async function controller(options: ControllerOptions, stop: AbortSignal):
     if (stop.aborted) return 0;
     throw error;
   }
-  const plugin = createPlugin(options, cluster, logger);
+  const plugin = createPlugin(options, cluster, { logger, metrics });
+  metrics.readObjects(() => plugin.readObjects());
   const ready = async () => plugin.isReady;
   const csi = await startCsiServer({
     endpoint: options.socket,
     identity: { version: options.version, ready },
     controller: { disks: plugin.service },
     logger,
-    onCall: (call) => metrics.observeCall(call),
+    onCall: metrics.observeCall,
   });
   const listen = options.metricsListen;
-  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  const { authorize } = new TokenReview({ client: cluster.client, clock, path: '/metrics' });
+  const watched = { ready, metrics: metrics.registry, authorize, clock, logger };
+  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   const outcome = await plugin.run(stop, async () => {
     logger.info({}, 'stopping');
     await csi.stop(graceMs);
@@ -55,7 +59,11 @@ export async function controller(options: ControllerOptions, stop: AbortSignal):
   return outcome === 'lost' ? 1 : 0;
 }
 
-function createPlugin({ identity, orphanGraceSeconds, killAt }: ControllerOptions, cluster: Cluster, logger: Logger) {
+function createPlugin(
+  { identity, orphanGraceSeconds, killAt }: ControllerOptions,
+  cluster: Cluster,
+  { logger, metrics }: { logger: Logger; metrics: ControllerMetrics },
+) {
   return new ControllerPlugin({
     cluster,
     identity,
@@ -64,6 +72,6 @@ function createPlugin({ identity, orphanGraceSeconds, killAt }: ControllerOption
     clock,
     random: Math.random,
     logger,
-    observer: { observeReconcile: () => {}, observeQueue: () => {}, setLeader: () => {} },
+    observer: metrics,
   });
 }

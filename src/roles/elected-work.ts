@@ -3,6 +3,7 @@ import type { KubeClient } from '../kube/client.ts';
 import { Controller, type ControllerObserver, type Reconcile } from '../kube/controller.ts';
 import { nodeType } from '../kube/core-kinds.ts';
 import type { EventRecorder } from '../kube/events.ts';
+import type { ReflectorObserver } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -27,15 +28,15 @@ export interface ElectedWork {
   clock: Clock;
   random: () => number;
   logger: Logger;
-  observer: ControllerObserver;
+  observer: ControllerObserver & ReflectorObserver;
   /** Aborts when the leadership is over. */
   signal: AbortSignal;
 }
 
 /** What one of all controllers does, until `signal` aborts. */
 export async function runElectedWork(work: ElectedWork): Promise<void> {
-  const { client, clock, random, logger, signal } = work;
-  const caches = createElectedCaches(work.caches, { client, clock, random, logger });
+  const { client, clock, random, logger, observer, signal } = work;
+  const caches = createElectedCaches(work.caches, { client, clock, random, logger, observer });
   const parts = { ...work, caches };
   const controllers = [placing, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map((make) => make(parts));
   const { volumes, claims, contents, namespaces } = caches;

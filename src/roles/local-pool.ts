@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { QemuAttacher } from '../engine/attacher.ts';
-import { Compactor } from '../engine/compactor.ts';
+import { Compactor, type OnMerged } from '../engine/compactor.ts';
 import { DeviceFreezer } from '../engine/device-freezer.ts';
 import { DiskAttachments } from '../engine/disk-attachments.ts';
 import type { DiskContext } from '../engine/disk-context.ts';
@@ -29,6 +29,7 @@ export interface LocalPoolOptions {
   checkpoint: Checkpoint<StoreStep | EngineStep | FreezeStep>;
   logger: Logger;
   onFrozen: (durationMs: number) => void;
+  onMerged: OnMerged;
 }
 
 /** The pool of this machine, with its disks found again and everything that was interrupted finished or undone. */
@@ -57,7 +58,7 @@ export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPoo
 }
 
 async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<LocalPool> {
-  const { checkpoint, logger, onFrozen } = options;
+  const { checkpoint, logger, onFrozen, onMerged } = options;
   const runDir = path.join(path.resolve(options.runDir), locked.record.id.slice(0, 8));
   // Before anything that could fail: somebody's file system may stand still.
   await thawMarked(runDir, logger);
@@ -73,7 +74,7 @@ async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<
     logger,
   };
   await recoverDisks(context);
-  const compactor = new Compactor(pool, logger);
+  const compactor = new Compactor(pool, logger, onMerged);
   compactor.wake();
   const disks = new Disks(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);

@@ -30,10 +30,12 @@ import { NodePools } from '../reconcile/node-pools.ts';
 import { keysOfWaiting, originOfImage, originOfSnapshot } from '../reconcile/origin.ts';
 import { nodeSteps } from '../reconcile/node-steps.ts';
 import { storeSteps } from '../store/steps.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { NodeMetrics } from '../telemetry/metrics.ts';
+import type { PoolReading } from '../telemetry/pool-metrics.ts';
 import type { Cluster } from './cluster.ts';
 import type { NodeOptions } from './node.ts';
 import { openNodePool } from './node-pool.ts';
+import { readNodePools } from './pool-reading.ts';
 import { PoolsNodeService } from './pools-node-service.ts';
 
 export interface NodePluginParts {
@@ -42,7 +44,7 @@ export interface NodePluginParts {
   clock: Clock;
   random: () => number;
   logger: Logger;
-  metrics: Metrics;
+  metrics: NodeMetrics;
 }
 
 interface Watched {
@@ -78,14 +80,14 @@ export class NodePlugin {
   readonly #controllers: Controllers;
 
   constructor(parts: NodePluginParts) {
-    const { options, cluster, clock, logger } = parts;
+    const { options, cluster, clock, logger, metrics } = parts;
     const { nodeName } = options;
     this.#parts = parts;
     this.#watched = watchedBy(parts);
     this.#pools = this.#createPools();
     this.service = new PoolsNodeService(nodeName, this.#pools, (diskId) => this.#lookAt(diskId));
     const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
-    this.#events = new EventSender({ client: cluster.client, clock, logger, ...names });
+    this.#events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
     const context = this.#createContext();
     const client = new ResourceClient(cluster.client, diskPools);
     this.#reports = new NodeDiskPools({ context, pools: this.#watched.pools.cache, client, version: options.version });
@@ -95,6 +97,11 @@ export class NodePlugin {
   /** Whether every pool is served, or has said why it is not. */
   get isReady(): boolean {
     return this.#pools.places.every(({ name }) => this.#pools.state(name)?.kind !== 'starting');
+  }
+
+  /** For metrics. */
+  readPools(): Promise<PoolReading[]> {
+    return readNodePools(this.#pools, this.#watched.pools.cache, this.#parts.options.nodeName);
   }
 
   /**
@@ -139,7 +146,8 @@ export class NodePlugin {
       policy: options,
       checkpoint: killingCheckpoint(options.killAt, allSteps),
       logger,
-      onFrozen: (durationMs: number) => metrics.observeFreeze(durationMs),
+      onFrozen: metrics.observeFreeze,
+      onMerged: metrics.observeMerge,
       onDaemonDeath: (diskId: string) => {
         metrics.countEngineDeath();
         this.#lookAt(diskId);
@@ -172,8 +180,8 @@ export class NodePlugin {
   }
 
   #createControllers(context: NodeContext): Controllers {
-    const { clock, random, logger } = this.#parts;
-    const common = { clock, random, logger };
+    const { clock, random, logger, metrics: observer } = this.#parts;
+    const common = { clock, random, logger, observer };
     const makeImages = new NodeDiskImages(context).reconcile;
     const images = new Controller({ ...common, name: 'node-disk-image', workers, reconcile: makeImages });
     const takeSnapshots = new NodeDiskSnapshots(context).reconcile;
@@ -225,9 +233,9 @@ export class NodePlugin {
 }
 
 /** The objects of this node alone. */
-function watchedBy({ options, cluster, clock, random, logger }: NodePluginParts): Watched {
+function watchedBy({ options, cluster, clock, random, logger, metrics: observer }: NodePluginParts): Watched {
   const { client, systemNamespace } = cluster;
-  const common = { client, clock, random, logger, fieldSelector: `spec.nodeName=${options.nodeName}` };
+  const common = { client, clock, random, logger, observer, fieldSelector: `spec.nodeName=${options.nodeName}` };
   const diskIdOf = (image: DiskImage) => [diskIdOfImage(image, systemNamespace)];
   const indexers = { [diskIdIndex]: diskIdOf, [originIndex]: originOfImage };
   return {

@@ -1,3 +1,4 @@
+import type { OnMerged } from '../engine/compactor.ts';
 import { watchDaemons } from '../engine/daemon-watch.ts';
 import { runDirectory } from '../engine/run-directory.ts';
 import { Staging } from '../engine/staging.ts';
@@ -20,6 +21,7 @@ export interface NodePoolOptions {
   checkpoint: Checkpoint<StoreStep | EngineStep | FreezeStep | StagingStep>;
   logger: Logger;
   onFrozen: (durationMs: number) => void;
+  onMerged: OnMerged;
   /** Called once for every storage daemon that ended without being stopped. */
   onDaemonDeath: (diskId: string) => void;
 }

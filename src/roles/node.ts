@@ -1,10 +1,14 @@
+import path from 'node:path';
 import type { NodeConfig } from '../config.ts';
 import { startCsiServer } from '../csi/server.ts';
+import { runDirectory } from '../engine/run-directory.ts';
+import { SupervisorClient } from '../engine/supervisor-client.ts';
+import { TokenReview } from '../kube/token-review.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { createNodeMetrics } from '../telemetry/metrics.ts';
 import { connectCluster } from './cluster.ts';
 import { NodePlugin } from './node-plugin.ts';
 
@@ -24,19 +28,24 @@ export async function node(options: NodeOptions, stop: AbortSignal): Promise<num
     throw new LaminaError('unsupported', 'a node attaches and mounts disks, which takes root: run it as root');
   }
   const logger = createLogger(options.logLevel);
-  const metrics = createMetrics();
+  const metrics = createNodeMetrics({ version: options.version, clock, logger });
   const cluster = await connectCluster(options, `lamina/${options.version} (node)`, clock);
   const plugin = new NodePlugin({ options, cluster, clock, random: Math.random, logger, metrics });
+  const engine = new SupervisorClient(runDirectory(path.join(options.runDir, 'engine')), { revive: null, scope: '' });
+  metrics.readPools(() => plugin.readPools());
+  metrics.readDaemons(() => engine.listDaemons());
   const ready = async () => plugin.isReady;
   const csi = await startCsiServer({
     endpoint: options.socket,
     identity: { version: options.version, ready },
     node: { node: plugin.service },
     logger,
-    onCall: (call) => metrics.observeCall(call),
+    onCall: metrics.observeCall,
   });
   const listen = options.metricsListen;
-  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  const { authorize } = new TokenReview({ client: cluster.client, clock, path: '/metrics' });
+  const watched = { ready, metrics: metrics.registry, authorize, clock, logger };
+  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   await plugin.run(stop, async () => {
     logger.info({}, 'stopping; attached disks stay attached');
     await csi.stop(graceMs);

@@ -1,3 +1,4 @@
+import { defaultPoolName } from '../api/names.ts';
 import type { StandaloneConfig } from '../config.ts';
 import { startCsiServer } from '../csi/server.ts';
 import { watchDaemons } from '../engine/daemon-watch.ts';
@@ -7,14 +8,16 @@ import { engineSteps } from '../engine/steps.ts';
 import { ensureSupervisor } from '../engine/supervisor-client.ts';
 import { untilAborted } from '../lib/abort.ts';
 import { listSteps } from '../lib/checkpoint.ts';
+import { systemClock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import { storeSteps } from '../store/steps.ts';
 import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { createStandaloneMetrics, type StandaloneMetrics } from '../telemetry/metrics.ts';
 import { LocalDiskService } from './local-disk-service.ts';
-import { type LocalPoolOptions, openLocalPool } from './local-pool.ts';
+import { type LocalPool, type LocalPoolOptions, openLocalPool } from './local-pool.ts';
+import { readPool } from './pool-reading.ts';
 
 /** A supervisor without daemons ends after this: nothing is left of a plugin that was stopped for good. */
 const supervisorIdleSeconds = 5;
@@ -34,14 +37,10 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     throw new LaminaError('unsupported', 'standalone attaches and mounts disks, which takes root: run it as root');
   }
   const logger = createLogger(options.logLevel);
-  const metrics = createMetrics();
+  const metrics = createStandaloneMetrics({ version, clock: systemClock, logger });
   const steps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });
   const checkpoint = killingCheckpoint(killAt, steps);
-  // The pool has a supervisor of its own, so that two plugins never see each other's daemons.
-  const supervisor: LocalPoolOptions['supervisor'] = ({ runDir }) =>
-    ensureSupervisor({ runDir, command: options.program, idleExitSeconds: supervisorIdleSeconds, logger });
-  const onFrozen = (durationMs: number) => metrics.observeFreeze(durationMs);
-  const pool = await openLocalPool({ ...options, policy: options, supervisor, checkpoint, logger, onFrozen });
+  const pool = await openPool(options, { checkpoint, logger, metrics });
   const onDeath = () => metrics.countEngineDeath();
   const watch = watchDaemons({ client: pool.supervisor, logger, onDeath, signal: stop });
   const ready = () => pool.supervisor.listDaemons().then(() => true);
@@ -53,10 +52,11 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
     controller: { disks },
     node: { node },
     logger,
-    onCall: (call) => metrics.observeCall(call),
+    onCall: metrics.observeCall,
   });
   const listen = options.metricsSocket;
-  const health = listen === null ? null : await startHealthServer({ listen, ready, metrics: metrics.registry, logger });
+  const watched = { ready, metrics: metrics.registry, clock: systemClock, logger };
+  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   await untilAborted(stop);
   logger.info({}, 'stopping; attached disks stay attached');
   await csi.stop(graceMs);
@@ -65,4 +65,24 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   await pool.compactor.stop();
   await pool.release();
   return 0;
+}
+
+async function openPool(
+  options: StandaloneOptions,
+  { metrics, ...parts }: Pick<LocalPoolOptions, 'checkpoint' | 'logger'> & { metrics: StandaloneMetrics },
+): Promise<LocalPool> {
+  const { program, nodeName } = options;
+  const pool = await openLocalPool({
+    ...options,
+    ...parts,
+    policy: options,
+    // The pool has a supervisor of its own, so that two plugins never see each other's daemons.
+    supervisor: ({ runDir }) =>
+      ensureSupervisor({ runDir, command: program, idleExitSeconds: supervisorIdleSeconds, logger: parts.logger }),
+    onFrozen: metrics.observeFreeze,
+    onMerged: metrics.observeMerge,
+  });
+  metrics.readPools(async () => [await readPool(pool.context, { pool: defaultPoolName, node: nodeName })]);
+  metrics.readDaemons(() => pool.supervisor.listDaemons());
+  return pool;
 }

@@ -1,18 +1,20 @@
 import { once } from 'node:events';
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server, type ServerOptions } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { LaminaError, messageOf } from '../lib/errors.ts';
-import type { Logger } from '../lib/logger.ts';
-import { listenPrivately, socketPathOf } from '../lib/unix-socket.ts';
-import type { Metrics } from './metrics.ts';
+import type { Clock } from '../lib/clock.ts';
+import { LaminaError } from '../lib/errors.ts';
+import { listenPrivately } from '../lib/unix-socket.ts';
+import { type AnswerOptions, type Authorize, HealthAnswers } from './health-answers.ts';
+import { parseListenAddress, type PortAddress } from './listen-address.ts';
+import { keepServerCertificate } from './server-certificate.ts';
 
-export interface HealthOptions {
-  /** A unix socket (`unix:///path`, `/path`), or a port of the loopback interface (`127.0.0.1:9090`, `[::1]:9090`; 0 for any). */
+export interface HealthOptions extends AnswerOptions {
+  /** As parseListenAddress reads it. */
   listen: string;
-  /** As for CSI's Probe: false while starting, throws where something is wrong. */
-  ready: () => Promise<boolean>;
-  metrics: Pick<Metrics['registry'], 'contentType' | 'metrics'>;
-  logger: Logger;
+  /** Who may read metrics where other machines can ask. Without it only this machine can. */
+  authorize?: Authorize | undefined;
+  clock: Clock;
 }
 
 export interface HealthServer {
@@ -21,29 +23,36 @@ export interface HealthServer {
   stop(): Promise<void>;
 }
 
+/** A scraper and kubelet need a few connections; whoever keeps more open, or sends slowly, is cut off. */
+const limits: ServerOptions = {
+  maxHeaderSize: 16_384,
+  headersTimeout: 10_000,
+  requestTimeout: 10_000,
+  connectionsCheckingInterval: 5000,
+  keepAliveTimeout: 30_000,
+};
+const handshakeTimeoutMs = 10_000;
+const maxConnections = 64;
+
 /**
- * Serves `/healthz` (the process answers), `/readyz` (it can serve volumes) and `/metrics`. There is no authentication,
- * so it listens only where this machine alone can ask.
+ * Serves `/healthz` (the process answers), `/readyz` (it can serve volumes) and `/metrics`. Where only this machine can
+ * ask, by HTTP to whoever does. Elsewhere by HTTPS with a certificate that it makes itself, and metrics only to those
+ * who are authorized.
  *
- * @throws LaminaError `invalid-parameter` for an address that others could reach; `socket-in-use`
+ * @throws LaminaError `invalid-parameter` for what is no address, or one that others can reach without `authorize`; `socket-in-use`
  */
 export async function startHealthServer(options: HealthOptions): Promise<HealthServer> {
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, (request, response) => {
-    answer(request.url ?? '/', options, response).catch((error: unknown) => {
-      options.logger.error({ error, url: request.url }, 'health request failed');
-      reply(response, 500, `${messageOf(error)}\n`);
-    });
-  });
-  const loopback = loopbackAddressOf(options.listen);
-  if (loopback) {
-    await listen(server, loopback);
-    const { address, port, family } = server.address() as AddressInfo;
-    return { address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`, stop: () => close(server) };
+  const address = parseListenAddress(options.listen);
+  if (address.kind === 'network') return serveNetwork(options, address);
+  const answers = new HealthAnswers({ ...options, authorize: undefined });
+  const server = createServer(limits, (request, response) => void answers.reply(request, response));
+  if (address.kind === 'loopback') {
+    await listen(server, address);
+    return { address: addressOf(server), stop: () => close(server) };
   }
-  const socketPath = socketPathOf(options.listen);
-  const removeSocket = await listenPrivately(socketPath, (temporaryPath) => listen(server, { path: temporaryPath }));
+  const removeSocket = await listenPrivately(address.path, (temporaryPath) => listen(server, { path: temporaryPath }));
   return {
-    address: socketPath,
+    address: address.path,
     stop: async () => {
       await removeSocket();
       await close(server);
@@ -51,50 +60,42 @@ export async function startHealthServer(options: HealthOptions): Promise<HealthS
   };
 }
 
-async function answer(url: string, { ready, metrics }: HealthOptions, response: ServerResponse): Promise<void> {
-  const [path] = url.split('?');
-  switch (path) {
-    case '/healthz':
-      return reply(response, 200, 'ok\n');
-    case '/readyz':
-      return answerReadiness(ready, response);
-    case '/metrics':
-      return reply(response, 200, await metrics.metrics(), metrics.contentType);
-    default:
-      return reply(response, 404, 'there are /healthz, /readyz and /metrics\n');
+async function serveNetwork(options: HealthOptions, { host, port }: PortAddress<'network'>): Promise<HealthServer> {
+  const { clock, logger } = options;
+  if (!options.authorize) {
+    throw new LaminaError(
+      'invalid-parameter',
+      `'${options.listen}' can be reached from other machines, and there is nobody here to say who may read metrics; use 127.0.0.1:PORT or a unix socket`,
+    );
   }
-}
-
-async function answerReadiness(ready: HealthOptions['ready'], response: ServerResponse): Promise<void> {
+  const answers = new HealthAnswers(options);
+  const tls = { ...limits, handshakeTimeout: handshakeTimeoutMs };
+  const server = createTlsServer(tls, (request, response) => void answers.reply(request, response));
+  server.maxConnections = maxConnections;
+  const endRenewal = await keepServerCertificate({
+    host,
+    clock,
+    logger,
+    use: ({ certificate: cert, key }) => server.setSecureContext({ cert, key }),
+  });
   try {
-    if (await ready()) reply(response, 200, 'ok\n');
-    else reply(response, 503, 'starting\n');
+    await listen(server, { host, port });
   } catch (error) {
-    reply(response, 503, `${messageOf(error)}\n`);
+    endRenewal();
+    throw error;
   }
+  return {
+    address: addressOf(server),
+    stop: async () => {
+      endRenewal();
+      await close(server);
+    },
+  };
 }
 
-function reply(
-  response: ServerResponse,
-  status: number,
-  body: string,
-  contentType = 'text/plain; charset=utf-8',
-): void {
-  response.writeHead(status, { 'content-type': contentType });
-  response.end(body);
-}
-
-function loopbackAddressOf(address: string): { host: string; port: number } | undefined {
-  const match = /^(?<host>.+):(?<port>\d+)$/.exec(address);
-  if (!match?.groups || address.startsWith('/') || address.startsWith('unix:')) return undefined;
-  const host = match.groups['host']?.replace(/^\[(.*)\]$/, '$1') ?? '';
-  const port = Number(match.groups['port']);
-  if ((host === '::1' || host === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host)) && port <= 65_535)
-    return { host, port };
-  throw new LaminaError(
-    'invalid-parameter',
-    `'${address}' can be reached from other machines, and there is no authentication; use 127.0.0.1:PORT or a unix socket`,
-  );
+function addressOf(server: Server): string {
+  const { address, port, family } = server.address() as AddressInfo;
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 async function listen(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {

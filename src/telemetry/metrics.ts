@@ -1,42 +1,70 @@
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/logger.ts';
+import { type ApiMetrics, apiMetrics } from './api-metrics.ts';
+import { type CompactionMetrics, compactionMetrics } from './compaction-metrics.ts';
+import { type CsiMetrics, csiMetrics } from './csi-metrics.ts';
+import { type EngineMetrics, engineMetrics } from './engine-metrics.ts';
+import { type LeaderMetrics, leaderMetrics } from './leader-metrics.ts';
+import { type ObjectMetrics, objectMetrics } from './object-metrics.ts';
+import { type PoolMetrics, poolMetrics } from './pool-metrics.ts';
+import { type ReconcileMetrics, reconcileMetrics } from './reconcile-metrics.ts';
+import { createRegistry } from './registry.ts';
+import { type TransferMetrics, transferMetrics } from './transfer-metrics.ts';
 
-export interface Metrics {
-  readonly registry: Registry;
-  /** One finished CSI call. */
-  observeCall(call: { rpc: string; code: string; durationMs: number }): void;
-  /** One file system was frozen for that long, for a snapshot. */
-  observeFreeze(durationMs: number): void;
-  /** A storage daemon ended that nobody had stopped. */
-  countEngineDeath(): void;
+export interface MetricsOptions {
+  version: string;
+  clock: Clock;
+  logger: Logger;
 }
 
-/** All metrics, in a registry of their own. No label holds the id of a volume: there are too many of those. */
-export function createMetrics(): Metrics {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const registers = [registry];
-  const calls = new Histogram({
-    name: 'lamina_csi_call_duration_seconds',
-    help: 'Duration of finished CSI calls, by RPC and gRPC code.',
-    labelNames: ['rpc', 'code'],
-    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
-    registers,
-  });
-  const freezes = new Histogram({
-    name: 'lamina_freeze_duration_seconds',
-    help: 'How long file systems stood still for snapshots of volumes in use.',
-    buckets: [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5],
-    registers,
-  });
-  const deaths = new Counter({
-    name: 'lamina_engine_deaths_total',
-    help: 'Storage daemons of attached volumes that ended without being stopped.',
-    registers,
-  });
+interface OfProcess {
+  readonly registry: Registry;
+}
+
+/** What is used of a pool's machine. */
+type OfPools = EngineMetrics & CompactionMetrics & PoolMetrics;
+/** What is used of a cluster. */
+type OfCluster = ReconcileMetrics & ApiMetrics;
+
+export type StandaloneMetrics = OfProcess & CsiMetrics & OfPools;
+export type ControllerMetrics = OfProcess & CsiMetrics & OfCluster & LeaderMetrics & ObjectMetrics;
+export type NodeMetrics = OfProcess & CsiMetrics & OfCluster & OfPools & TransferMetrics;
+
+// Each role has the metrics of what it does, in a registry of its own. No label holds the id of a volume: there are
+// too many of those. Docs/metrics.md lists them all.
+
+export function createStandaloneMetrics({ version, ...options }: MetricsOptions): StandaloneMetrics {
+  const registry = createRegistry({ role: 'standalone', version });
+  return { registry, ...csiMetrics(registry), ...ofPools({ ...options, registry, inCluster: false }) };
+}
+
+export function createControllerMetrics({ version, ...options }: MetricsOptions): ControllerMetrics {
+  const registry = createRegistry({ role: 'controller', version });
   return {
     registry,
-    observeCall: ({ rpc, code, durationMs }) => calls.observe({ rpc, code }, durationMs / 1000),
-    observeFreeze: (durationMs) => freezes.observe(durationMs / 1000),
-    countEngineDeath: () => deaths.inc(),
+    ...csiMetrics(registry),
+    ...ofCluster(registry),
+    ...leaderMetrics(registry),
+    ...objectMetrics({ ...options, registry }),
   };
+}
+
+export function createNodeMetrics({ version, ...options }: MetricsOptions): NodeMetrics {
+  const registry = createRegistry({ role: 'node', version });
+  return {
+    registry,
+    ...csiMetrics(registry),
+    ...ofCluster(registry),
+    ...ofPools({ ...options, registry, inCluster: true }),
+    ...transferMetrics(registry),
+  };
+}
+
+function ofPools(options: Parameters<typeof poolMetrics>[0]): OfPools {
+  return { ...engineMetrics(options), ...compactionMetrics(options.registry), ...poolMetrics(options) };
+}
+
+function ofCluster(registry: Registry): OfCluster {
+  return { ...reconcileMetrics(registry), ...apiMetrics(registry) };
 }

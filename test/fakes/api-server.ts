@@ -41,7 +41,9 @@ export type Fault =
   /** Done and answered, but not before the promise resolves. */
   | { kind: 'slow'; until: Promise<unknown> }
   /** Answered with that, and not done. */
-  | { kind: 'garbage'; text: string };
+  | { kind: 'garbage'; text: string }
+  /** Answered with that object, as by a part of the API server that the fake has not. */
+  | { kind: 'answer'; body: (request: FakeRequest) => unknown };
 
 export interface Injection {
   fault: Fault;
@@ -219,6 +221,7 @@ export class FakeApiServer {
     if (fault?.kind === 'hang') return;
     if (fault?.kind === 'drop') return void response.destroy();
     if (fault?.kind === 'garbage') return void response.end(fault.text);
+    if (fault?.kind === 'answer') return reply(response, 200, fault.body(request));
     if (fault?.kind === 'slow') await fault.until;
     if (fault?.kind === 'status') {
       const { status, reason = 'Injected', retryAfterSeconds, details } = fault;

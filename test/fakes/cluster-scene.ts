@@ -115,7 +115,12 @@ export class ClusterScene {
         clock,
         random: () => 0,
         logger,
-        observer: { observeReconcile: () => {}, observeQueue: () => {} },
+        observer: {
+          observeReconcile: () => {},
+          observeQueue: () => {},
+          observeList: () => {},
+          observeWatchFailure: () => {},
+        },
         signal,
       });
       await events.stop();

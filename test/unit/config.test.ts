@@ -98,14 +98,38 @@ describe('the command line', () => {
     ['controller', "required option '--socket <path>'"],
     ['frob', "unknown command 'frob'"],
     ['check', "missing required argument 'pool'"],
+    ['kubectl', 'Usage: lamina kubectl'],
+    ['kubectl why', "missing required argument 'claim'"],
   ])('refuses %j and says why', (line, words) => {
     expect(() => read(line)).toThrow(CommanderError);
     expect(printed).toContain(words);
   });
 
-  it.each(['standalone', 'controller', 'node', 'engine', 'tree', 'check'])('explains %s with --help', (command) => {
-    expect(() => read(`${command} --help`)).toThrow(expect.objectContaining({ exitCode: 0 }));
-    expect(printed).toContain(`Usage: lamina ${command}`);
+  it.each(['standalone', 'controller', 'node', 'engine', 'tree', 'check', 'kubectl'])(
+    'explains %s with --help',
+    (command) => {
+      expect(() => read(`${command} --help`)).toThrow(expect.objectContaining({ exitCode: 0 }));
+      expect(printed).toContain(`Usage: lamina ${command}`);
+    },
+  );
+
+  it('of kubectl finds the kubeconfig where kubectl does', () => {
+    const kubeconfig = '/home/me/.kube/config';
+    expect(read('kubectl pools', { HOME: '/home/me' })).toEqual({
+      role: 'kubectl',
+      kubeconfig,
+      namespace: null,
+      task: { kind: 'pools' },
+    });
+    expect(read('kubectl tree -n media', { HOME: '/home/me', KUBECONFIG: ':/a:/b' })).toMatchObject({
+      kubeconfig: '/a',
+      namespace: 'media',
+      task: { kind: 'tree' },
+    });
+    expect(read('kubectl why data --kubeconfig /c', { KUBECONFIG: '/a' })).toMatchObject({
+      kubeconfig: '/c',
+      task: { kind: 'why', claim: 'data' },
+    });
   });
 
   it('takes the step that tests kill at from the environment', () => {

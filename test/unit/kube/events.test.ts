@@ -5,12 +5,15 @@ import { type Scene, startScene, thingType, until } from '../../fakes/kube-scene
 
 let scene: Scene;
 let events: EventSender;
+let dropped: string[];
 
 beforeEach(async () => {
   scene = await startScene();
   const { client, clock, logger } = scene;
   const reporter = { reportingController: 'test.lamina.storage/controller', reportingInstance: 'pod-1' };
-  events = new EventSender({ client, clock, logger, ...reporter });
+  dropped = [];
+  const observer = { observeDroppedEvent: ({ why }: { why: string }) => void dropped.push(why) };
+  events = new EventSender({ client, clock, logger, observer, ...reporter });
 });
 
 afterEach(async () => {
@@ -128,6 +131,7 @@ describe('too many events', () => {
     await until(() => stored().length === 27);
     await events.stop();
     expect(scene.server.count('POST')).toBe(27);
+    expect(dropped).toEqual(Array.from({ length: 75 + 99 }, () => 'too-many'));
   });
 });
 
@@ -159,6 +163,7 @@ describe('an API server that fails', () => {
     events.record(subject, full);
     await until(() => scene.logger.entries.length === 1);
     expect([scene.clock.pending, scene.server.count('POST')]).toEqual([[], 1]);
+    expect(dropped).toEqual(['refused']);
   });
 });
 

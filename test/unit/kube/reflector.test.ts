@@ -419,6 +419,24 @@ function levels(): string[] {
   return scene.logger.entries.map(({ level }) => level);
 }
 
+describe('an observer', () => {
+  it('is told of each complete list, and of what failed; an expiry is no failure', async () => {
+    const told: string[] = [];
+    const observer = {
+      observeList: ({ kind }: { kind: string }) => void told.push(`list of ${kind}`),
+      observeWatchFailure: ({ kind }: { kind: string }) => void told.push(`failure of ${kind}`),
+    };
+    scene.server.inject({ fault: { kind: 'status', status: 500 } });
+    run({ observer });
+    await untilRetry();
+    await until(() => scene.server.watchCount === 1);
+    expect(told).toEqual(['failure of Thing', 'list of Thing']);
+    scene.server.expireWatches();
+    await until(() => lists() === 3 && scene.server.watchCount === 1);
+    expect(told).toEqual(['failure of Thing', 'list of Thing', 'list of Thing']);
+  });
+});
+
 describe('a reflector that is stopped', () => {
   it('stops at once, in a list as in a watch as between them', async () => {
     scene.server.inject({ fault: { kind: 'hang' } });

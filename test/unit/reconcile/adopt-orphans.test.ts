@@ -104,7 +104,7 @@ describe('a disk without an object', () => {
     await scene.elect();
     await until(() => scene.server.objects.list(diskImages).length === 7);
     const sourceOf = (name: string, namespace: string) =>
-      (scene.find(diskImages, name, namespace)?.['spec'] as { source: unknown }).source;
+      (scene.find(diskImages, name, namespace)?.['spec'] as { source: unknown } | undefined)?.source;
     expect(sourceOf('pvc-2', systemNamespace)).toEqual({ type: 'diskImage', diskImage: { name: 'pvc-gone' } });
     expect(sourceOf('pvc-3', systemNamespace)).toEqual({
       type: 'diskImage',

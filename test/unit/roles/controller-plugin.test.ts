@@ -44,6 +44,9 @@ class Running {
       observer: {
         observeReconcile: () => {},
         observeQueue: () => {},
+        observeList: () => {},
+        observeWatchFailure: () => {},
+        observeDroppedEvent: () => {},
         setLeader: (isLeader) => {
           this.isLeader = isLeader;
         },

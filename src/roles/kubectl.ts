@@ -1,0 +1,29 @@
+import type { KubectlConfig } from '../config.ts';
+import { ApiClient } from '../kube/client.ts';
+import { kubeconfigConnection } from '../kube/kubeconfig.ts';
+import { systemClock as clock } from '../lib/clock.ts';
+import { describePools } from './kubectl-pools.ts';
+import { describeTree } from './kubectl-tree.ts';
+import { ClaimExplanation } from './kubectl-why.ts';
+
+/** `kubectl lamina`: for people, as the user of their kubeconfig. Exit code 0, or 4 where something is waited for. */
+export async function kubectl(options: KubectlConfig & { version: string }): Promise<number> {
+  const connection = await kubeconfigConnection(options.kubeconfig, clock);
+  const client = new ApiClient({ connection, clock, userAgent: `lamina/${options.version} (kubectl)` });
+  const print = (text: string) => process.stdout.write(`${text}\n`);
+  const { task, namespace } = options;
+  switch (task.kind) {
+    case 'pools':
+      print(await describePools(client));
+      return 0;
+    case 'tree':
+      print(await describeTree(client, namespace, clock.now()));
+      return 0;
+    case 'why': {
+      const explanation = new ClaimExplanation(client, clock.now());
+      await explanation.explain({ namespace: namespace ?? connection.namespace, name: task.claim });
+      print(explanation.text);
+      return explanation.isSettled ? 0 : 4;
+    }
+  }
+}
