@@ -88,8 +88,15 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
     {
       group: apiGroup,
       resources: ['diskpools'],
-      verbs: ['get', 'create', 'patch'],
+      verbs: ['list', 'watch', 'create', 'patch'],
       why: 'declare its own pools',
+    },
+    {
+      group: '',
+      resources: ['namespaces'],
+      verbs: ['get'],
+      names: ['kube-system'],
+      why: 'know which cluster this is, so that pools of another one are not touched',
     },
     {
       group: apiGroup,

@@ -1,5 +1,6 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { chmod, copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -137,4 +138,13 @@ test('told to stop, it ends the daemons of volumes that are still in use in the 
   process.kill((await findScript()).pid, 'SIGTERM');
   expect(await ended()).toBe(0);
   expect(await isAlive(daemon)).toBe(false);
+});
+
+test('tells whether a supervisor listens', async () => {
+  const probe = () => spawnSync(path.join(directory, 'lamina-engine'), ['--probe', directory], { encoding: 'utf8' });
+  expect(probe()).toMatchObject({ stderr: expect.stringContaining(`no supervisor listens in ${directory}`) });
+  const server = createServer().listen(path.join(directory, 'engine.sock'));
+  await once(server, 'listening');
+  expect(probe()).toMatchObject({ status: 0, stderr: '' });
+  server.close();
 });
