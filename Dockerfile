@@ -13,7 +13,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*.log /var/log/apt \
       /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx
 COPY --from=build /lamina/dist /opt/lamina/dist
-COPY bin/lamina /opt/lamina/bin/lamina
+COPY bin /opt/lamina/bin
 COPY package.json LICENSE /opt/lamina/
 RUN ln -s /opt/lamina/bin/lamina /usr/local/bin/lamina
 # Runs on a read-only root file system: it writes to the pool, to the socket's directory and to /run/lamina only.

@@ -1,0 +1,109 @@
+import { definitionName, kinds } from '../api/kinds.ts';
+import { apiGroup } from '../api/names.ts';
+
+export type Verb = 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch' | 'delete';
+
+/** What a role asks of the API server about some resources, and for what. */
+export interface Permission {
+  /** Empty for the core group. */
+  group: string;
+  resources: readonly string[];
+  verbs: readonly Verb[];
+  /** In the namespace of the system only; everywhere unless given. */
+  ownNamespace?: true;
+  /** Only objects of these names. */
+  names?: readonly string[];
+  why: string;
+}
+
+const common: readonly Permission[] = [
+  {
+    group: 'events.k8s.io',
+    resources: ['events'],
+    verbs: ['create', 'patch'],
+    why: 'tell people what happens to their objects, and how often',
+  },
+  {
+    group: 'apiextensions.k8s.io',
+    resources: ['customresourcedefinitions'],
+    verbs: ['get'],
+    names: kinds.map(definitionName),
+    why: 'look at the start whether the definitions are those of this version',
+  },
+  {
+    group: 'authentication.k8s.io',
+    resources: ['tokenreviews'],
+    verbs: ['create'],
+    why: 'ask who wants to read metrics',
+  },
+  {
+    group: 'authorization.k8s.io',
+    resources: ['subjectaccessreviews'],
+    verbs: ['create'],
+    why: 'ask whether they may',
+  },
+];
+
+/**
+ * What the roles ask of the API server, and nothing else: the chart grants them exactly this. A line that no code needs
+ * any more goes.
+ */
+export const permissions: Record<'controller' | 'node', readonly Permission[]> = {
+  controller: [
+    {
+      group: apiGroup,
+      resources: ['diskimages', 'disksnapshots'],
+      verbs: ['get', 'list', 'watch', 'create', 'patch', 'delete'],
+      why: 'declare volumes and snapshots, place disks, finish for nodes that are gone',
+    },
+    {
+      group: apiGroup,
+      resources: ['diskimages/status', 'diskpools/status'],
+      verbs: ['patch'],
+      why: 'say where a disk goes, and that the node of a pool is gone',
+    },
+    {
+      group: apiGroup,
+      resources: ['diskpools'],
+      verbs: ['list', 'watch', 'delete'],
+      why: 'know room and orphans; remove the pools of nodes that are gone',
+    },
+    { group: '', resources: ['nodes'], verbs: ['list', 'watch'], why: 'know which nodes there are' },
+    {
+      group: 'coordination.k8s.io',
+      resources: ['leases'],
+      verbs: ['get', 'create', 'update'],
+      ownNamespace: true,
+      why: 'be elected',
+    },
+    ...common,
+  ],
+  node: [
+    {
+      group: apiGroup,
+      resources: ['diskimages', 'disksnapshots'],
+      verbs: ['get', 'list', 'watch', 'patch'],
+      why: 'see what is wanted of the node, and put finalizers on what is made and off what is gone',
+    },
+    {
+      group: apiGroup,
+      resources: ['diskpools'],
+      verbs: ['list', 'watch', 'create', 'patch'],
+      why: 'declare its own pools',
+    },
+    {
+      group: '',
+      resources: ['namespaces'],
+      verbs: ['get'],
+      names: ['kube-system'],
+      why: 'know which cluster this is, so that pools of another one are not touched',
+    },
+    {
+      group: apiGroup,
+      resources: ['diskimages/status', 'disksnapshots/status', 'diskpools/status'],
+      verbs: ['patch'],
+      why: 'say what is',
+    },
+    ...common,
+  ],
+};
