@@ -16,6 +16,7 @@ import { diskIdOfImage } from './identity.ts';
 import { makeDisk } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
+import { wasMade } from './was-made.ts';
 
 type ConditionName = 'Placed' | 'Ready' | 'Sized' | 'Healthy';
 type Report = ConditionReport<ConditionName>;
@@ -48,7 +49,7 @@ export class NodeDiskImages {
   async #bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
     const id = diskIdOfImage(image, this.#context.systemNamespace);
     const known = pool.context.pool.disks.get(id);
-    if (!known && image.status.diskId !== undefined) return this.#reportLost(image);
+    if (!known && wasMade(image)) return this.#reportLost(image);
     let current = image;
     try {
       let disk = known;

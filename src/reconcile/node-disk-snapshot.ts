@@ -11,6 +11,7 @@ import { failureOf } from './failures.ts';
 import { diskIdOfRef, recordNameOf, snapshotIdOfObject } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
+import { wasMade } from './was-made.ts';
 
 const retryMs = 15_000;
 
@@ -39,7 +40,7 @@ export class NodeDiskSnapshots {
     if (record?.state === 'ready') return this.#reportTaken(snapshot, record);
     // It may be in a pool that is not served now; when that is, all of them are looked at.
     if (!pools.areAllServed) return 'done';
-    if (snapshot.status.snapshotId !== undefined) return this.#reportLost(snapshot);
+    if (wasMade(snapshot)) return this.#reportLost(snapshot);
     return this.#take(snapshot);
   };
 

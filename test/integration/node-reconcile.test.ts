@@ -82,6 +82,13 @@ describe('a DiskImage of this node', () => {
     expect(scene.events.at(-1)).toMatchObject({ type: 'Warning', reason: 'Lost' });
   });
 
+  it('that was declared for a disk which is gone is lost, and no other is made', async () => {
+    scene.declareImage('scratch', {}, { annotations: { 'lamina.storage/adopted': '2026-01-01T00:00:00Z' } });
+    await scene.reconcileImage('scratch');
+    expect((await conditionsOf('scratch'))['Ready']).toBe('False Lost');
+    expect(diskFiles()).toEqual([]);
+  });
+
   it('finds the disk of an earlier object of its name, with what is in it', async () => {
     scene.declareImage('scratch');
     await scene.reconcileImage('scratch');
