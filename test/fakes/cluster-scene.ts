@@ -8,6 +8,7 @@ import {
 } from '../../src/kube/core-kinds.ts';
 import { ResourceClient } from '../../src/kube/resource-client.ts';
 import { createCaches, type Caches } from '../../src/reconcile/caches.ts';
+import type { ControllerStep } from '../../src/reconcile/controller-steps.ts';
 import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
 import { eventType } from '../../src/kube/event-series.ts';
 import { EventSender } from '../../src/kube/events.ts';
@@ -81,7 +82,7 @@ export class ClusterScene {
   }
 
   /** The service of one controller, with its caches complete. */
-  async service(caches = this.caches()): Promise<ClusterDiskService> {
+  async service(caches = this.caches(), checkpoint = (_: ControllerStep) => {}): Promise<ClusterDiskService> {
     const client = this.connect();
     for (const reflector of Object.values(caches)) await reflector.whenSynced(this.stop.signal);
     return new ClusterDiskService({
@@ -91,27 +92,29 @@ export class ClusterScene {
       caches,
       rooms: new PoolRooms(caches),
       clock: this.clock,
-      checkpoint: () => {},
+      checkpoint,
       timeoutMs: 50_000,
       stop: this.stop.signal,
     });
   }
 
-  /** A controller that is elected, with its caches complete. */
-  async elect(caches = this.caches(), graceMs = 600_000): Promise<void> {
+  /** A controller that is elected, with its caches complete. @returns a function that ends it */
+  async elect(caches = this.caches(), checkpoint = (_: ControllerStep) => {}): Promise<() => Promise<void>> {
     const client = this.connect();
     const { clock, logger } = this;
     const events = new EventSender({ client, clock, logger, reportingController: 'test', reportingInstance: 'test' });
     for (const reflector of Object.values(caches)) await reflector.whenSynced(this.stop.signal);
-    this.run(async (signal) => {
+    const end = new AbortController();
+    const signal = AbortSignal.any([end.signal, this.stop.signal]);
+    const run = async () => {
       await runElectedWork({
         client,
         systemNamespace,
         caches,
         rooms: new PoolRooms(caches),
         events,
-        orphanGraceMs: graceMs,
-        checkpoint: () => {},
+        orphanGraceMs: 600_000,
+        checkpoint,
         clock,
         random: () => 0,
         logger,
@@ -124,7 +127,13 @@ export class ClusterScene {
         signal,
       });
       await events.stop();
-    });
+    };
+    const running = run();
+    this.run(() => running);
+    return async () => {
+      end.abort();
+      await running;
+    };
   }
 
   /** What was told about an object: `Warning NoRoom: …`. */
