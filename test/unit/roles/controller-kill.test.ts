@@ -43,29 +43,29 @@ interface Story {
   before?: (disks: DiskService) => Promise<unknown>;
   call: (disks: DiskService) => Promise<unknown>;
   /** What there is when the call was repeated. */
-  then: () => void;
+  end: () => void;
 }
 
 const isFull = async (call: Promise<unknown>) => expect((await failureOf(call)).code).toBe('pool-full');
 
 /** For each step of what CSI asks for: a call that comes by it. */
 const stories: Partial<Record<ControllerStep, Story>> = {
-  'create-volume/image-declared': { call: create, then: () => expect(images()).toEqual(['1Gi']) },
-  'create-volume/image-made': { call: create, then: () => expect(images()).toEqual(['1Gi']) },
+  'create-volume/image-declared': { call: create, end: () => expect(images()).toEqual(['1Gi']) },
+  'create-volume/image-made': { call: create, end: () => expect(images()).toEqual(['1Gi']) },
   'create-volume/image-withdrawn': {
     before: async () => fail('make'),
     call: (disks) => isFull(create(disks)),
-    then: () => expect(images()).toEqual([]),
+    end: () => expect(images()).toEqual([]),
   },
   'delete-volume/image-deleted': {
     before: create,
     call: (disks) => disks.deleteDisk('pvc-1'),
-    then: () => expect(images()).toEqual([]),
+    end: () => expect(images()).toEqual([]),
   },
   'grow-volume/size-wanted': {
     before: create,
     call: (disks) => disks.growDisk('pvc-1', size(2 * GiB)),
-    then: () => expect(images()).toEqual(['2Gi']),
+    end: () => expect(images()).toEqual(['2Gi']),
   },
   'grow-volume/old-size-wanted': {
     before: async (disks) => {
@@ -73,22 +73,22 @@ const stories: Partial<Record<ControllerStep, Story>> = {
       fail('grow');
     },
     call: (disks) => isFull(disks.growDisk('pvc-1', size(2 * GiB))),
-    then: () => expect(images()).toEqual(['1Gi']),
+    end: () => expect(images()).toEqual(['1Gi']),
   },
   'modify-volume/change-wanted': {
     before: create,
     call: (disks) => disks.modifyDisk('pvc-1', { liveSnapshots: true }),
-    then: () => expect(scene.find(diskImages, 'pvc-1')).toMatchObject({ spec: { liveSnapshots: true } }),
+    end: () => expect(scene.find(diskImages, 'pvc-1')).toMatchObject({ spec: { liveSnapshots: true } }),
   },
-  'create-snapshot/snapshot-declared': { before: create, call: take, then: () => expect(snapshots()).toBe(1) },
-  'create-snapshot/snapshot-taken': { before: create, call: take, then: () => expect(snapshots()).toBe(1) },
+  'create-snapshot/snapshot-declared': { before: create, call: take, end: () => expect(snapshots()).toBe(1) },
+  'create-snapshot/snapshot-taken': { before: create, call: take, end: () => expect(snapshots()).toBe(1) },
   'create-snapshot/snapshot-withdrawn': {
     before: async (disks) => {
       await create(disks);
       fail('take');
     },
     call: (disks) => isFull(take(disks)),
-    then: () => expect(snapshots()).toBe(0),
+    end: () => expect(snapshots()).toBe(0),
   },
   'delete-snapshot/snapshot-deleted': {
     before: async (disks) => {
@@ -96,7 +96,7 @@ const stories: Partial<Record<ControllerStep, Story>> = {
       await take(disks);
     },
     call: (disks) => disks.deleteSnapshot('snap-1'),
-    then: () => expect(snapshots()).toBe(0),
+    end: () => expect(snapshots()).toBe(0),
   },
 };
 
@@ -213,7 +213,7 @@ describe('a controller that dies', () => {
     await story.call(await scene.service(scene.caches(), checkpoint)).catch(() => {});
     expect(hasDied()).toBe(true);
     await story.call(disks);
-    story.then();
+    story.end();
   });
 
   it.each(Object.keys(works) as ControllerStep[])('after %s has its work done to the end', async (step) => {
