@@ -1,4 +1,4 @@
-import type { DiskImage } from '../api/objects.ts';
+import type { DiskImage, DiskPool, DiskSnapshot } from '../api/objects.ts';
 import { patchObject, writeStatus } from '../kube/apply.ts';
 import { ConditionReport, findCondition } from '../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../kube/controller.ts';
@@ -23,6 +23,9 @@ export interface DiskImagePlacerOptions {
   checkpoint: Checkpoint<ControllerStep>;
 }
 
+/** What waits is looked at again after this, as room can also come from disks that are not made after all. */
+const retryMs = 60_000;
+
 type Choice =
   | { nodeName: string; reason: 'NodeChosen' | 'SourceNode'; message: string }
   | { reason: 'WaitingForSource' | 'SourceForbidden' | 'PoolNotFound' | 'NoRoom'; message: string };
@@ -38,15 +41,24 @@ export class DiskImagePlacer {
   /** Has DiskImages reconciled when they, their sources, or the pools that they could be in change. */
   watch(controller: Controller): void {
     const { images, snapshots, pools, nodes, volumes, contents } = this.#options.caches;
-    const unplaced = () => images.cache.byIndex(indexes.unplaced, '').map(({ metadata }) => keyOf(metadata));
-    // A source may be in another namespace.
-    controller.watch(images, ({ metadata }) => [keyOf(metadata), ...unplaced()]);
-    controller.watch(snapshots, unplaced);
-    controller.watch(pools, unplaced);
-    controller.watch(nodes, unplaced);
+    const heirsOf = ({ kind, metadata }: DiskImage | DiskSnapshot) =>
+      unplacedOf(images.cache.byIndex(indexes.origin, `${kind} ${keyOf(metadata)}`));
+    const unplaced = () => unplacedOf(images.cache.byIndex(indexes.unplaced, ''));
+    const wake = () => unplaced().forEach((key) => controller.enqueue(key));
+    controller.watch(images, (image) => [keyOf(image.metadata), ...heirsOf(image)]);
+    controller.watch(snapshots, heirsOf);
     controller.watch(volumes, unplaced);
+    // These change all the time, in what does not matter here.
+    controller.watch(pools, () => []);
+    controller.watch(nodes, () => []);
+    pools.subscribe(({ before, after }) => {
+      if (offerOf(before) !== offerOf(after)) wake();
+    });
+    nodes.subscribe(({ before, after }) => {
+      if (before?.isReady !== after?.isReady) wake();
+    });
     // Not waited for, as there may never be any.
-    contents.subscribe(() => unplaced().forEach((key) => controller.enqueue(key)));
+    contents.subscribe(wake);
   }
 
   readonly reconcile = async (key: string, signal: AbortSignal): Promise<ReconcileResult> => {
@@ -56,9 +68,12 @@ export class DiskImagePlacer {
     rooms.release(key);
     if (!image || image.spec.nodeName !== undefined || isBeingDeleted(image)) return 'done';
     const choice = this.#choose(image);
-    if ('nodeName' in choice) await this.#place(image, choice, signal);
-    else await this.#tell(image, choice, signal);
-    return 'done';
+    if ('nodeName' in choice) {
+      await this.#place(image, choice, signal);
+      return 'done';
+    }
+    await this.#tell(image, choice, signal);
+    return { againAfterMs: retryMs };
   };
 
   #choose(image: DiskImage): Choice {
@@ -108,6 +123,16 @@ export class DiskImagePlacer {
     const renewed = report.conditions(conditions, image.metadata.generation, clock.now());
     return writeStatus(client, image, { conditions: renewed }, { signal });
   }
+}
+
+function unplacedOf(images: readonly DiskImage[]): string[] {
+  return images.filter(({ spec }) => spec.nodeName === undefined).map(({ metadata }) => keyOf(metadata));
+}
+
+/** What a pool can offer to new disks. */
+function offerOf(pool: DiskPool | undefined): string {
+  const { availableThin, availableThick } = pool?.status.space ?? {};
+  return [findCondition(pool?.status.conditions ?? [], 'Ready')?.status, availableThin, availableThick].join(' ');
 }
 
 function wishOf({ spec }: DiskImage, source: SourceNode): PlacementWish {
