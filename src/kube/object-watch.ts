@@ -8,24 +8,29 @@ import type { Reflector } from './reflector.ts';
  * and older versions that the cache learns of later do not count.
  */
 export class ObjectWatch<T extends KubeObject> implements Disposable {
-  readonly #unsubscribe: () => void;
+  readonly #subscriptions: (() => void)[];
   readonly #gone = new Set<string | undefined>();
   #latest: T | undefined;
   #change = Promise.withResolvers<void>();
 
   constructor(reflector: Reflector<T>, key: string) {
-    this.#unsubscribe = reflector.subscribeTo(key, ({ before, after }) => {
+    const unsubscribe = reflector.subscribeTo(key, ({ before, after }) => {
       // It is not understood any more, but there.
       if (!after && reflector.cache.has(key)) return;
       if (before && before.metadata.uid !== after?.metadata.uid) this.#gone.add(before.metadata.uid);
       this.#latest = after;
-      this.#change.resolve();
-      this.#change = Promise.withResolvers();
+      this.#wake();
     });
+    this.#subscriptions = [unsubscribe];
   }
 
   [Symbol.dispose](): void {
-    this.#unsubscribe();
+    for (const unsubscribe of this.#subscriptions) unsubscribe();
+  }
+
+  /** Has the object judged again when another one changes, too, which the verdict depends on. */
+  dependOn<Other extends KubeObject>(reflector: Reflector<Other>, key: string): void {
+    this.#subscriptions.push(reflector.subscribeTo(key, () => this.#wake()));
   }
 
   /** The object as it is known now, undefined where it is gone; one of the same name that was made since is another one. */
@@ -37,7 +42,7 @@ export class ObjectWatch<T extends KubeObject> implements Disposable {
   }
 
   /**
-   * Shows `judge` the object as it is known, and again whenever it changes, until there is a verdict.
+   * Shows `judge` the object as it is known, and again whenever it or what it depends on changes, until there is a verdict.
    *
    * @returns the verdict, or undefined where `signal` aborts before
    */
@@ -52,5 +57,10 @@ export class ObjectWatch<T extends KubeObject> implements Disposable {
       if (verdict !== undefined || signal.aborted) return verdict;
       await settledOrAborted(change, signal);
     }
+  }
+
+  #wake(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
   }
 }

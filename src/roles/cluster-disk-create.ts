@@ -96,6 +96,8 @@ async function declare(creation: Creation): Promise<DiskImage> {
 
 async function waitUntilMade(creation: Creation, image: DiskImage): Promise<DiskInfo> {
   const { context, watch, ref, signal } = creation;
+  // Of the node and of the image, either may be known to be gone first.
+  watch.dependOn(context.caches.nodes, image.spec.nodeName ?? '');
   const verdict = await watch.until(image, (latest) => judge(context, latest), signal);
   if (verdict === undefined) throw unfinished(context, watch.stateOf(image) ?? image);
   if ('made' in verdict) {

@@ -82,6 +82,8 @@ async function declare(taking: Taking): Promise<DiskSnapshot> {
 }
 
 async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot: DiskSnapshot): Promise<SnapshotInfo> {
+  // Of the node and of the snapshot, either may be known to be gone first.
+  watch.dependOn(context.caches.nodes, snapshot.spec.nodeName ?? '');
   const verdict = await watch.until(snapshot, (latest) => judge(context, latest), signal);
   if (verdict === undefined) throw unfinished(context, watch.stateOf(snapshot) ?? snapshot);
   if ('taken' in verdict) {

@@ -299,6 +299,21 @@ describe('a volume that cannot be made', () => {
     expect((await create('pvc-1')).nodeName).toBe('b');
   });
 
+  it('because its node is gone is cleared away, though the end of the node is heard of last', async () => {
+    a.reply = () => 'nothing';
+    const failure = failureOf(create('pvc-1'));
+    await until(() => nodeOf('pvc-1') === 'a');
+    const at = '2026-01-01T00:00:00Z';
+    const gone = { type: 'Ready', status: 'False', reason: 'NodeGone', message: 'x', lastTransitionTime: at };
+    scene.patch(diskImages, 'pvc-1', { status: { conditions: [gone] } }, { subresource: 'status' });
+    await scene.settle();
+    expect(scene.find(diskImages, 'pvc-1')?.metadata.deletionTimestamp).toBeUndefined();
+    a.vanish();
+    await until(() => scene.find(diskImages, 'pvc-1')?.metadata.deletionTimestamp !== undefined);
+    scene.patch(diskImages, 'pvc-1', { metadata: { finalizers: [] } });
+    expect((await failure).code).toBe('topology-unsatisfiable');
+  });
+
   it('because its node is silent is told with the name of the node, and how far it is', async () => {
     a.reply = () => 'nothing';
     const isThere = () => scene.find(diskImages, 'pvc-1') !== undefined;
