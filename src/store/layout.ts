@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { DiskId, Format, LayerId, SnapshotId } from './records.ts';
+import type { DiskId, Format, ImageId, LayerId, SnapshotId } from './records.ts';
 
 /** Where things are in a pool. */
 export class PoolLayout {
@@ -30,6 +30,13 @@ export class PoolLayout {
   get snapshots(): string {
     return path.join(this.root, 'snapshots');
   }
+  get images(): string {
+    return path.join(this.root, 'images');
+  }
+  /** Downloads that are not complete, which a restart goes on with (incoming.ts). */
+  get incoming(): string {
+    return path.join(this.root, 'incoming');
+  }
   get tmp(): string {
     return path.join(this.root, 'tmp');
   }
@@ -55,6 +62,9 @@ export class PoolLayout {
   }
   snapshot(id: SnapshotId): string {
     return path.join(this.snapshots, `${id}.json`);
+  }
+  image(id: ImageId): string {
+    return path.join(this.images, `${id}.json`);
   }
 }
 
