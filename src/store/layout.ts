@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { DiskId, Format, ImageId, LayerId, SnapshotId } from './records.ts';
+import { type DiskId, type Format, type ImageId, type LayerId, layerIdSchema, type SnapshotId } from './records.ts';
 
 /** Where things are in a pool. */
 export class PoolLayout {
@@ -75,6 +75,12 @@ export function dataName(format: Format): string {
 /** What an overlay's header names as its backing file: relative, so that a pool can be moved. */
 export function backingPath(parent: LayerId, format: Format): string {
   return `../${parent}/${dataName(format)}`;
+}
+
+/** The layer that backingPath was made of, or undefined where it was made by something else. */
+export function parentInBackingPath(backingFile: string): LayerId | undefined {
+  const [, parent] = /^\.\.\/([^/]+)\/data\.(qcow2|raw)$/.exec(backingFile) ?? [];
+  return layerIdSchema.safeParse(parent).data;
 }
 
 /** The file that a merge of two layers is built in, beside the upper one's data. */
