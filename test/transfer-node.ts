@@ -4,7 +4,7 @@ import { TokenBucket } from '../src/lib/token-bucket.ts';
 import { recordVersion, type SnapshotRecord } from '../src/store/records.ts';
 import { SpaceGuard } from '../src/store/space.ts';
 import type { Credentials } from '../src/transfer/credentials.ts';
-import { type FetchRequest, LayerReceiver } from '../src/transfer/layer-receiver.ts';
+import { type FetchedContent, type FetchRequest, LayerReceiver } from '../src/transfer/layer-receiver.ts';
 import { LayerServer } from '../src/transfer/layer-server.ts';
 import type { Peer } from '../src/transfer/peer.ts';
 import type { TransferStep } from '../src/transfer/steps.ts';
@@ -44,7 +44,13 @@ export async function openTransferNode(options: NodeOptions): Promise<TransferNo
   const sendLimit = new TokenBucket(Number.POSITIVE_INFINITY, systemClock);
   const receiveLimit = new TokenBucket(Number.POSITIVE_INFINITY, systemClock);
   const byName = (wanted: string) => (wanted === poolName ? pool : undefined);
-  const server = new LayerServer({ credentials, pool: byName, limit: sendLimit, logger: log });
+  const server = new LayerServer({
+    credentials,
+    pool: byName,
+    limit: sendLimit,
+    onReleased: opened.compactor.wake,
+    logger: log,
+  });
   const address = await server.listen(port, '127.0.0.1');
   const receiver = new LayerReceiver({
     pool,
@@ -63,6 +69,16 @@ export async function openTransferNode(options: NodeOptions): Promise<TransferNo
   };
   const peer = { node: name, address: `127.0.0.1:${address.port}` };
   return { ...opened, peer, server, receiver, log, sendLimit, receiveLimit, close };
+}
+
+/** Fetches without giving it a name. */
+export async function fetchUnnamed(
+  peer: Peer,
+  to: TransferNode,
+  what: Pick<FetchRequest, 'kind' | 'id'>,
+): Promise<FetchedContent> {
+  const signal = new AbortController().signal;
+  return to.receiver.fetch({ peer, pool: poolName, ...what, signal }, async (content) => content);
 }
 
 /** Fetches a snapshot of another node, and gives it the same name here. */

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import type { CertifiedKey } from '../src/lib/certificate.ts';
 import { issue, makeAuthority } from '../src/transfer/certificates.ts';
 import type { Credentials } from '../src/transfer/credentials.ts';
+import type { Role } from '../src/transfer/identity-names.ts';
 import type { Peer } from '../src/transfer/peer.ts';
 import { type DetachedPool, thin } from './detached-pool.ts';
 import type { TransferFixture } from './fixtures/transfer-node.ts';
@@ -13,6 +14,14 @@ import { type NodeOptions, openTransferNode, type TransferNode } from './transfe
 
 const fixture = path.join(import.meta.dirname, 'fixtures/transfer-node.ts');
 export const hourMs = 3_600_000;
+
+interface Otherwise {
+  role?: Role;
+  issuer?: CertifiedKey;
+  trusted?: CertifiedKey[];
+  /** When it was made. */
+  now?: Date;
+}
 
 /** Nodes that trust one authority, each with a pool below one directory. */
 export class TransferScene {
@@ -22,7 +31,7 @@ export class TransferScene {
   readonly #processes = new Set<NodeProcess>();
 
   static async create(directory: string): Promise<TransferScene> {
-    return new TransferScene(directory, await makeAuthority({ now: new Date(), lifetimeMs: hourMs }));
+    return new TransferScene(directory, await newAuthority());
   }
 
   private constructor(directory: string, authority: CertifiedKey) {
@@ -30,9 +39,11 @@ export class TransferScene {
     this.authority = authority;
   }
 
-  async credentials(name: string): Promise<Credentials> {
-    const own = await issue(this.authority, { role: 'node', name }, { now: new Date(), lifetimeMs: hourMs });
-    return { ...own, authorities: [this.authority.certificate] };
+  /** Of a node that trusts this scene's authority and is trusted; but for what is said otherwise. */
+  async credentials(name: string, otherwise: Otherwise = {}): Promise<Credentials> {
+    const { role = 'node', issuer = this.authority, trusted = [this.authority], now = new Date() } = otherwise;
+    const own = await issue(issuer, { role, name }, { now, lifetimeMs: hourMs });
+    return { ...own, authorities: trusted.map(({ certificate }) => certificate) };
   }
 
   /** A node in this process. @param name its pool is in the directory of this name, which may be there already */
@@ -63,6 +74,11 @@ export class TransferScene {
     for (const each of this.#processes) await each.kill();
     for (const node of this.#nodes) await node.close();
   }
+}
+
+/** One that has been there for a while. */
+export function newAuthority(): Promise<CertifiedKey> {
+  return makeAuthority({ now: new Date(Date.now() - 24 * hourMs), lifetimeMs: 48 * hourMs });
 }
 
 /** test/fixtures/transfer-node.ts, running. */

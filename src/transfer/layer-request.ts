@@ -9,6 +9,8 @@ export type LayerRequest =
   | { kind: SealedKind; pool: string; id: string }
   | { kind: 'layer'; pool: string; id: z.infer<typeof layerIdSchema>; from: number; etag: string };
 
+const base = 'https://node';
+
 const kinds: Record<string, LayerRequest['kind'] | undefined> = {
   snapshots: 'snapshot',
   images: 'image',
@@ -34,7 +36,8 @@ export function layerRequestPath(pool: string, kind: LayerRequest['kind'], id: s
 
 /** @throws LaminaError `invalid-parameter` */
 export function parseLayerRequest({ method, url = '', headers }: IncomingMessage): LayerRequest {
-  const { pathname, searchParams } = new URL(url, 'https://peer');
+  if (!URL.canParse(url, base)) throw unknown(method, url);
+  const { pathname, searchParams } = new URL(url, base);
   const [root, version, pools, pool, kindName = '', id, ...more] = pathname.split('/').map(decode);
   const kind = kinds[kindName];
   const known = root === '' && version === 'v1' && pools === 'pools' && kind && more.length === 0;

@@ -25,6 +25,8 @@ export interface LayerServerOptions {
   pool: (name: string) => Pool | undefined;
   /** Bounds all transfers together. */
   limit: TokenBucket;
+  /** Called when layers of a pool are not being sent any more, and can be merged again. */
+  onReleased: (pool: Pool) => void;
   logger: Logger;
 }
 
@@ -48,8 +50,10 @@ export class LayerServer {
     );
     this.#server.maxConnections = maxConnections;
     this.#server.setTimeout(idleMs);
-    this.#server.on('tlsClientError', (error, { remoteAddress }) => {
-      options.logger.info({ remoteAddress, error: messageOf(error) }, 'refused a connection to the layer server');
+    this.#server.on('tlsClientError', (error, { remoteAddress, authorizationError }) => {
+      // The other side only sees the connection closed.
+      const reason = authorizationError ?? messageOf(error);
+      options.logger.warn({ remoteAddress, reason }, 'refused a connection to the layer server');
     });
   }
 
@@ -94,7 +98,7 @@ export class LayerServer {
     response: ServerResponse,
   ): Promise<void> {
     const { id, from, etag } = wanted;
-    await whilePinned(pool, id, async () => {
+    await this.#whilePinned(pool, id, async () => {
       await using opened = await openLayer(pool, id);
       const { description, handle } = opened;
       if (description.etag !== etag) throw new LaminaError('layer-changed', `layer ${id} has another file by now`);
@@ -110,14 +114,15 @@ export class LayerServer {
       await sendLayer({ handle, sizeBytes, from, limit, signal }, response);
     });
   }
-}
 
-/** As long as it is being sent, a layer is neither collected nor merged into the next one. */
-async function whilePinned(pool: Pool, id: LayerId, work: () => Promise<void>): Promise<void> {
-  try {
-    await pool.withPins([id], work);
-  } finally {
-    await pool.collect();
+  /** As long as it is being sent, a layer is neither collected nor merged into the next one. */
+  async #whilePinned(pool: Pool, id: LayerId, work: () => Promise<void>): Promise<void> {
+    try {
+      await pool.withPins([id], work);
+    } finally {
+      await pool.collect();
+      this.#options.onReleased(pool);
+    }
   }
 }
 
