@@ -89,7 +89,9 @@ export class NodeProcess {
 
   static async start(name: string, optionsFile: string): Promise<NodeProcess> {
     const child = spawn(process.execPath, [fixture, optionsFile], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const [first] = (await once(child.stdout, 'data')) as [Buffer];
+    // Nothing but the end comes where it could not start.
+    const [first] = (await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])) as [Buffer | number];
+    if (!Buffer.isBuffer(first)) throw new Error(`node ${name} did not start`);
     return new NodeProcess({ node: name, address: first.toString().trim() }, child);
   }
 

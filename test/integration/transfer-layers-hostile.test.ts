@@ -5,7 +5,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
 import { newLayerId } from '../../src/store/ids.ts';
 import { checkPool } from '../../src/store/check.ts';
-import type { LayerId } from '../../src/store/records.ts';
 import type { LayerDescription } from '../../src/transfer/chain-description.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { frameBytes, framedFile, LayerPeer } from '../fakes/layer-peer.ts';
@@ -135,10 +134,10 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
       const { virtualSizeBytes } = target.pool.layer(head);
       const file = qcow2('-u', '-b', `../${head}/data.qcow2`, '-F', 'qcow2');
       const lower = describeFile(file, { id: head, virtualSizeBytes });
-      peer.describes([describeFile(file, { parent: head as LayerId }), lower]);
+      peer.describes([describeFile(file, { parent: head }), lower]);
       await expectRefused('peer-invalid', 'another one here');
       await target.disks.createSnapshot({ name: 'mine', diskId: 'mine' });
-      peer.describes([describeFile(file, { parent: head as LayerId }), { ...lower, virtualSizeBytes: 2 * MiB }]);
+      peer.describes([describeFile(file, { parent: head }), { ...lower, virtualSizeBytes: 2 * MiB }]);
       await expect(fetched()).rejects.toMatchObject({ code: 'peer-invalid' });
     });
 
