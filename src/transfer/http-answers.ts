@@ -16,7 +16,11 @@ const statusOfKind: Record<ErrorKind, number> = {
   damaged: 500,
   internal: 500,
 };
-const statusOfCode: Partial<Record<ErrorCode, number>> = { 'layer-changed': 412, 'peer-untrusted': 403 };
+const statusOfCode: Partial<Record<ErrorCode, number>> = {
+  'layer-changed': 412,
+  'peer-untrusted': 403,
+  busy: 503,
+};
 
 const errorBody = z.object({ code: z.string().max(100), message: z.string().max(4096) });
 /** Failures that mean the same to whoever asked; all others are the peer's own affair. */

@@ -39,7 +39,8 @@ export async function describeChain(pool: Pool, kind: SealedKind, id: string): P
   });
 }
 
-function sealedContent(pool: Pool, kind: SealedKind, id: string) {
+/** What a snapshot or an image names. @throws LaminaError `snapshot-not-found`, `image-not-found` */
+export function sealedContent(pool: Pool, kind: SealedKind, id: string) {
   if (kind === 'image') return pool.image(id);
   const snapshot = pool.snapshot(id);
   if (snapshot.state === 'ready' && !snapshot.transient) return { ...snapshot, digest: null };
