@@ -1,5 +1,4 @@
-import { execFile, execFileSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   mkdirSync,
@@ -10,22 +9,13 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
-import { request } from 'node:https';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, KiB, MiB, TiB } from '../../src/lib/bytes.ts';
-import { selfSignedCertificate } from '../../src/lib/certificate.ts';
-import { systemClock } from '../../src/lib/clock.ts';
-import { TokenBucket } from '../../src/lib/token-bucket.ts';
 import { recordImage } from '../../src/store/images.ts';
 import { imageIdOf } from '../../src/store/ids.ts';
 import { ClusterSet } from '../../src/transfer/cluster-set.ts';
-import { ExportCache } from '../../src/transfer/export-cache.ts';
 import { clusterBitsFor, Qcow2View } from '../../src/transfer/qcow2-view.ts';
-import { UserServer } from '../../src/transfer/user-server.ts';
-import type { UserRequest } from '../../src/transfer/user-request.ts';
 import {
   type DetachedPool,
   openDetachedPool,
@@ -33,10 +23,8 @@ import {
   temporaryDirectory,
   writePattern,
 } from '../detached-pool.ts';
-import { MemoryLogger } from '../fakes/memory-logger.ts';
 import { createDisk } from '../transfer-scene.ts';
-
-const exec = promisify(execFile);
+import { UserScene } from '../user-scene.ts';
 
 describe('a QCOW2 file that is made as it is read', () => {
   let directory: string;
@@ -136,12 +124,7 @@ describe('a QCOW2 file that is made as it is read', () => {
 describe('export', () => {
   let directory: string;
   let opened: DetachedPool;
-  let exports: ExportCache;
-  let server: UserServer;
-  let url: string;
-  let authority: string;
-  let log: MemoryLogger;
-  const asked: [string, UserRequest][] = [];
+  let scene: UserScene;
 
   beforeEach(async () => {
     directory = temporaryDirectory();
@@ -154,34 +137,10 @@ describe('export', () => {
       writePattern(opened, 'a', n, 0, MiB);
       await opened.disks.createSnapshot({ name: `s${n}`, diskId: 'a' });
     }
-    exports = new ExportCache(directory, systemClock);
-    const certificate = await selfSignedCertificate({
-      commonName: 'lamina',
-      names: ['localhost', '127.0.0.1'],
-      now: new Date(),
-      lifetimeMs: 3_600_000,
-    });
-    authority = path.join(directory, 'ca.pem');
-    writeFileSync(authority, certificate.certificate);
-    log = new MemoryLogger();
-    asked.length = 0;
-    server = new UserServer({
-      certificate,
-      authorize: async (token, wanted) => {
-        asked.push([token, wanted]);
-        return token === 'good' ? 'allowed' : token === 'poor' ? 'forbidden' : 'unauthenticated';
-      },
-      pool: (name) => (name === 'fast' ? opened.pool : undefined),
-      exports,
-      uploadSink: () => Promise.reject(new Error('not here')),
-      limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
-      logger: log,
-    });
-    url = `https://localhost:${(await server.listen(0, '127.0.0.1')).port}/v1/pools/fast`;
+    scene = await UserScene.create(directory, { pool: opened.pool });
   });
   afterEach(async () => {
-    await server.close();
-    await exports.close();
+    await scene.close();
     await opened.compactor.settled();
     await opened.release();
     expect(daemons()).toEqual([]);
@@ -198,29 +157,14 @@ describe('export', () => {
         return false;
       }
     });
-  const curl = async (...args: string[]) => {
-    const { stdout } = await exec('curl', ['-sSf', '--cacert', authority, '-H', 'Authorization: Bearer good', ...args]);
-    return stdout;
-  };
+  const ask = (method: string, where: string, headers = {}) => scene.ask(method, where, headers);
   const layerOf = (snapshot: string) => opened.pool.chainLayer(opened.pool.snapshot(snapshot).layer).path;
   const expectSame = (file: string, format: string, snapshot: string) =>
     execFileSync('qemu-img', ['compare', '-f', format, '-F', 'qcow2', file, layerOf(snapshot)]);
 
-  async function ask(method: string, where: string, headers: Record<string, string> = {}) {
-    const sent = request(`${url}${where}`, {
-      method,
-      headers: { authorization: 'Bearer good', ...headers },
-      ca: readFileSync(authority),
-      agent: false,
-    }).end();
-    const [response] = (await once(sent, 'response')) as [IncomingMessage];
-    const body = Buffer.concat((await response.toArray()) as Buffer[]);
-    return { status: response.statusCode, headers: response.headers, body };
-  }
-
   it('gives a chain as one QCOW2 file without backing file, and as a raw one', async () => {
     const qcow2 = path.join(directory, 'out.qcow2');
-    await curl('-o', qcow2, `${url}/snapshots/s2/disk.qcow2`);
+    await scene.curl('/snapshots/s2/disk.qcow2', '-o', qcow2);
     expectSame(qcow2, 'qcow2', 's2');
     const text = execFileSync('qemu-img', ['check', '-f', 'qcow2', '--output=json', qcow2], { encoding: 'utf8' });
     expect(JSON.parse(text)).toMatchObject({ 'check-errors': 0 });
@@ -228,7 +172,7 @@ describe('export', () => {
     expect(info['backing-filename']).toBeUndefined();
     expect(info['actual-size']).toBeLessThan(10 * MiB);
     const raw = path.join(directory, 'out.raw');
-    await curl('-o', raw, `${url}/snapshots/s3/disk.raw`);
+    await scene.curl('/snapshots/s3/disk.raw', '-o', raw);
     expectSame(raw, 'raw', 's3');
   });
 
@@ -237,7 +181,7 @@ describe('export', () => {
     const facts = { id: imageIdOf('golden'), name: 'golden', filesystem: null, digest: null };
     await recordImage(opened.pool, facts, layer);
     const file = path.join(directory, 'out.qcow2');
-    await curl('-o', file, `${url}/images/golden/disk.qcow2`);
+    await scene.curl('/images/golden/disk.qcow2', '-o', file);
     expectSame(file, 'qcow2', 's1');
   });
 
@@ -297,11 +241,11 @@ describe('export', () => {
     const forbidden = await ask('GET', where, { authorization: 'Bearer poor' });
     const nothing = await ask('GET', '/snapshots/none/disk.raw', { authorization: 'Bearer poor' });
     expect([forbidden.status, nothing.status]).toEqual([403, 403]);
-    expect(asked).toContainEqual([
+    expect(scene.asked).toContainEqual([
       'poor',
       { action: 'export', pool: 'fast', kind: 'snapshot', id: 's3', format: 'raw', headOnly: false },
     ]);
-    expect(log.entries.filter(({ message }) => message === 'exporting a disk')).toEqual([]);
+    expect(scene.log.entries.filter(({ message }) => message === 'exporting a disk')).toEqual([]);
   });
 
   it('uses one daemon for many who read the same, and ends it when they do not come back', async () => {
@@ -312,7 +256,7 @@ describe('export', () => {
     expect(daemons()).toHaveLength(1);
     await ask('GET', '/snapshots/s2/disk.raw', range);
     expect(daemons()).toHaveLength(2);
-    await exports.close();
+    await scene.exports.close();
     expect(daemons()).toEqual([]);
     expect((await ask('GET', where, range)).status).toBe(206);
   });
@@ -327,7 +271,7 @@ describe('export', () => {
     expect(opened.pool.layers.size).toBeGreaterThan(0);
     expect(opened.pool.layers.size).toBeLessThan(layers);
     await opened.compactor.settled();
-    await exports.close();
+    await scene.exports.close();
     expect(opened.pool.layers.size).toBe(0);
   });
 });
