@@ -93,7 +93,7 @@ async function receive(
   let received = await incoming.allocatedBytes();
   for await (const frame of layerFrames(connection, request, parser)) {
     await limit.take(frame.data.length, connection.signal);
-    if (frame.kind === 'end') return incoming.finish(frame);
+    if (frame.kind === 'end') return incoming.finish();
     if (await incoming.write(frame)) await space.assertRoom(commitBytes);
     received += frame.data.length;
     onProgress(received);

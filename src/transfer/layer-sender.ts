@@ -48,11 +48,11 @@ async function* frames(sending: Sending, pool: ReturnType<typeof newFramePool>):
       await limit.take(length, signal);
       const frame = newFrame(pool, 'data', offset, length);
       await readFully(handle, frame);
-      yield await withDigest(frame);
+      yield withDigest(frame);
       offset += length;
     }
   }
-  yield await withDigest(newFrame(pool, 'end', sizeBytes, 0));
+  yield withDigest(newFrame(pool, 'end', sizeBytes, 0));
 }
 
 /** At a low limit less at once, so that the connection is never silent for long. */
@@ -60,8 +60,8 @@ function readBytes({ perSecond }: TokenBucket): number {
   return Math.max(leastReadBytes, Math.min(maxDataBytes, Math.floor(perSecond / 8)));
 }
 
-async function withDigest(frame: Frame): Promise<Frame> {
-  return { ...frame, digest: await frameDigest(frame) };
+function withDigest(frame: Frame): Frame {
+  return { ...frame, digest: frameDigest(frame) };
 }
 
 async function readFully(handle: FileHandle, { data, offset }: Frame): Promise<void> {

@@ -58,16 +58,16 @@ export class LayerPeer {
 
 const pool = newFramePool();
 
-export async function frameBytes(kind: Frame['kind'], offset: number, data: Buffer): Promise<Buffer> {
+export function frameBytes(kind: Frame['kind'], offset: number, data: Buffer): Buffer {
   const frame = newFrame(pool, kind, offset, data.length);
   data.copy(frame.data);
-  return Buffer.concat([await frameDigest(frame), frame.body]);
+  return Buffer.concat([frameDigest(frame), frame.body]);
 }
 
 /** A file as a node sends it. */
-export async function framedFile(file: Buffer): Promise<Buffer> {
+export function framedFile(file: Buffer): Buffer {
   const frames: Buffer[] = [];
   for (let at = 0; at < file.length; at += maxDataBytes)
-    frames.push(await frameBytes('data', at, file.subarray(at, at + maxDataBytes)));
-  return Buffer.concat([...frames, await frameBytes('end', file.length, Buffer.alloc(0))]);
+    frames.push(frameBytes('data', at, file.subarray(at, at + maxDataBytes)));
+  return Buffer.concat([...frames, frameBytes('end', file.length, Buffer.alloc(0))]);
 }

@@ -59,14 +59,14 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
     return readFileSync(file);
   }
 
-  async function sends(file: Buffer, change: Partial<LayerDescription> = {}): Promise<void> {
-    const bytes = await framedFile(file);
+  function sends(file: Buffer, change: Partial<LayerDescription> = {}): void {
+    const bytes = framedFile(file);
     peer.describes([describeFile(file, change)]);
     peer.layer = (response) => void response.end(bytes);
   }
 
   it('takes what is right', async () => {
-    await sends(qcow2());
+    sends(qcow2());
     expect((await fetched()).sizeBytes).toBe(MiB);
   });
 
@@ -84,7 +84,7 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
       ['is no QCOW2 file', () => Buffer.alloc(64 * KiB, 1), /header/],
       ['is too short for a header', () => Buffer.alloc(10, 1), /header/],
     ])('refuses one that %s', async (_, file, what) => {
-      await sends(file());
+      sends(file());
       await expectRefused('peer-invalid', what);
     });
 
@@ -98,18 +98,18 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
       ]) {
         const file = Buffer.from(good);
         change(file);
-        await sends(file);
+        sends(file);
         await expectRefused('peer-invalid');
       }
     });
 
     it('refuses one of another size than was said', async () => {
-      await sends(qcow2(), { virtualSizeBytes: 2 * MiB });
+      sends(qcow2(), { virtualSizeBytes: 2 * MiB });
       await expectRefused('peer-invalid', 'size');
     });
 
     it('refuses a raw one of another size', async () => {
-      await sends(Buffer.alloc(MiB, 1), { format: 'raw', virtualSizeBytes: 2 * MiB });
+      sends(Buffer.alloc(MiB, 1), { format: 'raw', virtualSizeBytes: 2 * MiB });
       await expectRefused('peer-invalid');
     });
   });
@@ -154,7 +154,7 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
 
     it('refuses a wrong digest', async () => {
       const file = qcow2();
-      const bytes = await framedFile(file);
+      const bytes = framedFile(file);
       bytes[100] = (bytes[100] ?? 0) ^ 1;
       peer.describes([describeFile(file)]);
       peer.layer = (response) => void response.end(bytes);
@@ -164,9 +164,9 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
 
     it('refuses data beyond the size that was said, and an end elsewhere', async () => {
       const file = qcow2();
-      await sends(file, { fileSizeBytes: file.length - 512 });
+      sends(file, { fileSizeBytes: file.length - 512 });
       await expectRefused('peer-invalid');
-      await sends(file, { fileSizeBytes: file.length + 512 });
+      sends(file, { fileSizeBytes: file.length + 512 });
       await expectRefused('peer-invalid', 'an end at');
       expect(incoming()).toEqual([]);
     });
@@ -184,7 +184,7 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
       ['sends nothing', () => Buffer.alloc(0)],
     ])('gives up after some attempts where it %s', async (_, cut) => {
       const file = qcow2();
-      const bytes = cut(await framedFile(file));
+      const bytes = cut(framedFile(file));
       peer.describes([describeFile(file)]);
       peer.layer = (response, { url }) => void response.end(url?.endsWith('from=0') ? bytes : '');
       await expectRefused('peer-unavailable', 'closed early');
@@ -194,7 +194,7 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
 
     it('gives up where nothing comes any more, and goes on where it was when something does', async () => {
       const file = Buffer.alloc(MiB, 1);
-      const bytes = await framedFile(file);
+      const bytes = framedFile(file);
       let attempts = 0;
       peer.describes([describeFile(file, { format: 'raw' })]);
       peer.layer = (response, { url }) => {
@@ -231,9 +231,8 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
       const file = Buffer.alloc(MiB);
       for (let at = 0; at < MiB; at += 16 * KiB) file[at] = 1;
       const frames: Buffer[] = [];
-      for (let at = 0; at < MiB; at += 4 * KiB)
-        frames.push(await frameBytes('data', at, file.subarray(at, at + 4 * KiB)));
-      const bytes = Buffer.concat([...frames, await frameBytes('end', MiB, Buffer.alloc(0))]);
+      for (let at = 0; at < MiB; at += 4 * KiB) frames.push(frameBytes('data', at, file.subarray(at, at + 4 * KiB)));
+      const bytes = Buffer.concat([...frames, frameBytes('end', MiB, Buffer.alloc(0))]);
       peer.describes([describeFile(file, { format: 'raw' })]);
       peer.layer = (response) => void response.end(bytes);
       const { layer } = await fetched();
