@@ -7,7 +7,6 @@ export const errorKinds = {
   'size-out-of-range': 'out-of-range',
   'disk-not-found': 'not-found',
   'snapshot-not-found': 'not-found',
-  'image-not-found': 'not-found',
   'path-not-found': 'not-found',
   'name-taken': 'exists',
   'target-in-use': 'exists',

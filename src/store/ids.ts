@@ -20,7 +20,7 @@ export function snapshotIdOf(name: string): SnapshotId {
 }
 
 export function imageIdOf(name: string): ImageId {
-  return imageIdSchema.parse(idOf(name));
+  return imageIdSchema.parse(derivedId(name));
 }
 
 /** The snapshot that a clone passes through; no name gives such an id. */
