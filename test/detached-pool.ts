@@ -6,12 +6,15 @@ import type { Attacher } from '../src/engine/attachment.ts';
 import { Compactor } from '../src/engine/compactor.ts';
 import type { DiskContext } from '../src/engine/disk-context.ts';
 import { Disks } from '../src/engine/disks.ts';
+import { Images } from '../src/engine/images.ts';
+import type { Checkpoint } from '../src/lib/checkpoint.ts';
 import { KeyedLock } from '../src/lib/keyed-lock.ts';
 import { loadPool, lockPool } from '../src/store/open.ts';
 import type { Pool } from '../src/store/pool.ts';
 import type { DiskOptions } from '../src/store/records.ts';
 import { recoverDetached } from '../src/store/recover.ts';
 import { SpaceGuard, type SpacePolicy } from '../src/store/space.ts';
+import type { StoreStep } from '../src/store/steps.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
 export const thin: DiskOptions = {
@@ -28,6 +31,8 @@ export interface DetachedPool {
   pool: Pool;
   context: DiskContext;
   disks: Disks;
+  images: Images;
+  space: SpaceGuard;
   compactor: Compactor;
   /** Gives the lock up, as the end of a process does. */
   release: () => Promise<void>;
@@ -41,10 +46,14 @@ export function removeDirectory(directory: string): void {
   rmSync(directory, { recursive: true, force: true });
 }
 
-export async function openDetachedPool(directory: string, policy: Partial<SpacePolicy> = {}): Promise<DetachedPool> {
+export async function openDetachedPool(
+  directory: string,
+  policy: Partial<SpacePolicy> = {},
+  checkpoint: Checkpoint<StoreStep> = () => {},
+): Promise<DetachedPool> {
   const locked = await lockPool(directory);
   try {
-    const pool = await loadPool(locked, { checkpoint: () => {}, logger: silentLogger });
+    const pool = await loadPool(locked, { checkpoint, logger: silentLogger });
     await recoverDetached(pool);
     const space = new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction: 0, ...policy });
     const compactor = new Compactor(pool, silentLogger);
@@ -57,7 +66,8 @@ export async function openDetachedPool(directory: string, policy: Partial<SpaceP
       logger: silentLogger,
     };
     const disks = new Disks(context, compactor.wake);
-    return { directory, pool, context, disks, compactor, release: locked.release };
+    const images = new Images(context, compactor.wake);
+    return { directory, pool, context, disks, images, space, compactor, release: locked.release };
   } catch (error) {
     await locked.release();
     throw error;

@@ -1,20 +1,28 @@
 import { extendAllocated } from '../host/fallocate.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { assertSameDisk, chooseSize, createDisk, type SizeRange } from '../store/create-disk.ts';
+import { assertSameDisk, chooseSize, createDisk, type SizeRange, type SourceContent } from '../store/create-disk.ts';
 import { deleteDisk, deleteSnapshot } from '../store/delete.ts';
 import { assertGrowsLive, growDisk } from '../store/grow-disk.ts';
 import { diskIdOf, snapshotIdOf, transientSnapshotId } from '../store/ids.ts';
-import type { DiskId, DiskOptions, DiskRecord, LayerRecord, SnapshotId, SnapshotRecord } from '../store/records.ts';
+import type {
+  DiskId,
+  DiskOptions,
+  DiskRecord,
+  DiskSource,
+  LayerRecord,
+  SnapshotId,
+  SnapshotRecord,
+} from '../store/records.ts';
 import { settleSnapshots } from '../store/recover.ts';
-import { type SnapshotRequest, takeSnapshot } from '../store/take-snapshot.ts';
 import { attachRequest, type DiskContext, isThick } from './disk-context.ts';
 import { findLive } from './live-disk.ts';
+import { snapshotDisk } from './snapshot-disk.ts';
 
 export interface CreateRequest {
   name: string;
   size: SizeRange;
   options: DiskOptions;
-  source: { kind: 'snapshot' | 'disk'; id: string } | null;
+  source: DiskSource | null;
   /** Told which file is written, for those who want to say how far it is. */
   onBuild?: (file: string) => void;
 }
@@ -33,7 +41,7 @@ export class Disks {
     this.#onNamesGone = onNamesGone;
   }
 
-  /** Makes a disk, or finds the one an earlier call made. @throws LaminaError `name-taken`, `size-out-of-range`, `pool-full`, `disk-not-found`, `snapshot-not-found` */
+  /** Makes a disk, or finds the one an earlier call made. @throws LaminaError `name-taken`, `size-out-of-range`, `pool-full`, `disk-not-found`, `snapshot-not-found`, `image-not-found` */
   async create(request: CreateRequest): Promise<DiskRecord> {
     const { pool, locks } = this.#context;
     const id = diskIdOf(request.name);
@@ -43,9 +51,16 @@ export class Disks {
         assertSameDisk(existing, request.size, request.options, request.source);
         return existing;
       }
-      if (request.source === null) return this.#createBlank(id, request);
-      if (request.source.kind === 'snapshot') return this.#createFrom(id, request, this.snapshot(request.source.id));
-      return this.#clone(id, request, request.source.id);
+      switch (request.source?.kind) {
+        case undefined:
+          return this.#createBlank(id, request);
+        case 'snapshot':
+          return this.#createFrom(id, request, this.snapshot(request.source.id));
+        case 'image':
+          return this.#createFrom(id, request, pool.image(request.source.id));
+        case 'disk':
+          return this.#clone(id, request, request.source.id);
+      }
     });
   }
 
@@ -115,7 +130,7 @@ export class Disks {
       if (existing?.state === 'ready') return existing;
       pool.disk(request.diskId);
       return locks.run(request.diskId, () =>
-        this.#snapshot(request.diskId, { id, name: request.name, transient: false }),
+        snapshotDisk(this.#context, request.diskId, { id, name: request.name, transient: false }),
       );
     });
   }
@@ -149,14 +164,14 @@ export class Disks {
   async #createFrom(
     id: DiskId,
     { name, size, options, source }: CreateRequest,
-    snapshot: SnapshotRecord,
+    content: SourceContent,
   ): Promise<DiskRecord> {
     const { pool, space } = this.#context;
-    const sizeBytes = chooseSize(size, snapshot.sizeBytes);
+    const sizeBytes = chooseSize(size, content.sizeBytes);
     const request = { id, name, sizeBytes, options, source };
     // It shares the source's blocks, so it takes nothing at once, whatever the preallocation of blank disks.
-    return pool.withPins([snapshot.layer], () =>
-      space.admit(sizeBytes, 'off', () => createDisk(pool, request, snapshot)),
+    return pool.withPins([content.layer], () =>
+      space.admit(sizeBytes, 'off', () => createDisk(pool, request, content)),
     );
   }
 
@@ -166,7 +181,7 @@ export class Disks {
     pool.disk(sourceId);
     const transient = { id: transientSnapshotId(id), name: `clone ${request.name}`, transient: true };
     chooseSize(request.size, pool.disk(sourceId).sizeBytes);
-    const snapshot = await locks.run(sourceId, () => this.#snapshot(sourceId, transient));
+    const snapshot = await locks.run(sourceId, () => snapshotDisk(this.#context, sourceId, transient));
     try {
       return await this.#createFrom(id, request, snapshot);
     } finally {
@@ -174,17 +189,6 @@ export class Disks {
       pool.checkpoint('create-disk/source-released');
       this.#onNamesGone();
     }
-  }
-
-  /** The caller holds the disk's lock. */
-  async #snapshot(diskId: string, request: SnapshotRequest): Promise<SnapshotRecord> {
-    const { pool, space } = this.#context;
-    const { id } = pool.disk(diskId);
-    const live = await findLive(this.#context, pool.disk(diskId));
-    await settleSnapshots(pool, id, live);
-    const settled = pool.snapshots.get(request.id);
-    if (settled) return settled;
-    return space.admit(0, 'off', () => takeSnapshot(pool, pool.disk(diskId), request, live));
   }
 
   async #growLive(disk: DiskRecord, head: LayerRecord, sizeBytes: number): Promise<void> {

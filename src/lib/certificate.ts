@@ -9,6 +9,7 @@ import {
   KeyUsageFlags,
   KeyUsagesExtension,
   SubjectAlternativeNameExtension,
+  type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 
@@ -26,10 +27,10 @@ export interface CertificateRequest {
   lifetimeMs: number;
 }
 
-/** What the clocks of two machines may differ. */
-const skewMs = 3_600_000;
+/** What the clocks of two machines may differ: so much before it is made, a certificate begins to be valid. */
+export const skewMs = 3_600_000;
 /** Small, fast and understood by everything that speaks TLS today. */
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+export const keyAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 /**
  * A new key, and a server's certificate that it has signed itself: it encrypts, but tells nobody who the server is.
@@ -37,14 +38,14 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
  */
 export async function selfSignedCertificate(request: CertificateRequest): Promise<CertifiedKey> {
   const { commonName, names, now, lifetimeMs } = request;
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const keys = await webcrypto.subtle.generateKey(keyAlgorithm, true, ['sign', 'verify']);
   const alternatives = names.map((value) => ({ type: isIP(value) ? ('ip' as const) : ('dns' as const), value }));
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerialNumber(),
     name: [{ CN: [commonName] }],
     notBefore: new Date(now.getTime() - skewMs),
     notAfter: new Date(now.getTime() + lifetimeMs),
-    signingAlgorithm: algorithm,
+    signingAlgorithm: keyAlgorithm,
     keys,
     extensions: [
       new BasicConstraintsExtension(false, undefined, true),
@@ -53,12 +54,17 @@ export async function selfSignedCertificate(request: CertificateRequest): Promis
       new SubjectAlternativeNameExtension(alternatives),
     ],
   });
-  const key = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' });
-  return { certificate: certificate.toString('pem'), key: key.toString() };
+  return inPem(certificate, keys.privateKey);
+}
+
+export function inPem(certificate: X509Certificate, privateKey: webcrypto.CryptoKey): CertifiedKey {
+  const key = KeyObject.from(privateKey).export({ type: 'pkcs8', format: 'pem' });
+  // With its end of line, as whoever puts several into one file expects.
+  return { certificate: `${certificate.toString('pem').trimEnd()}\n`, key: key.toString() };
 }
 
 /** Positive, as RFC 5280 wants it: the highest bit is clear, and the number is never 0. */
-function newSerialNumber(): string {
+export function newSerialNumber(): string {
   const bytes = randomBytes(16);
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40;
   return bytes.toString('hex');

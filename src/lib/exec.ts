@@ -32,12 +32,11 @@ const maxOutputBytes = 16 * 1024 * 1024;
  * @throws LaminaError `tool-missing`, `timeout`, or `tool-failed` with the tool's last words.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-  const prefix = ['--pdeathsig', 'KILL', '--'];
+  const prefix = [...endsWithUs];
   if (options.background) prefix.push('nice', '-n', '19', 'ionice', '-c', '3');
   const command = [file, ...args].join(' ');
   const child = execa('setpriv', [...prefix, file, ...args], {
-    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-    extendEnv: false,
+    ...environment,
     reject: false,
     timeout: options.timeoutMs,
     killSignal: 'SIGKILL',
@@ -59,13 +58,52 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   if (exitCode === 0 || (exitCode !== undefined && options.okExitCodes?.includes(exitCode))) {
     return { stdout, stderr, exitCode };
   }
+  throw failure(command, result);
+}
+
+/**
+ * Runs a program and gives its output line by line while it runs; it waits where nobody takes them. Where the reader
+ * breaks off, it ends at its next output. Otherwise as `run`.
+ *
+ * @throws LaminaError `tool-missing`, or `tool-failed` after the last line
+ */
+export async function* runLines(file: string, args: readonly string[], signal?: AbortSignal): AsyncGenerator<string> {
+  const child = execa('setpriv', [...endsWithUs, file, ...args], {
+    ...environment,
+    reject: false,
+    killSignal: 'SIGKILL',
+    stdin: 'ignore',
+    buffer: { stdout: false },
+    ...(signal ? { cancelSignal: signal } : {}),
+  });
+  yield* child.iterable();
+  const { exitCode, stderr, signal: killedBy, message } = await child;
+  if (exitCode !== 0) throw failure([file, ...args].join(' '), { exitCode, stderr, signal: killedBy, message });
+}
+
+const environment = {
+  env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+  extendEnv: false,
+} as const;
+/** Options of setpriv(1). */
+const endsWithUs = ['--pdeathsig', 'KILL', '--'];
+
+interface Ended {
+  exitCode?: number | undefined;
+  stdout?: string;
+  stderr?: string;
+  signal?: string | undefined;
+  message?: string | undefined;
+}
+
+function failure(command: string, { exitCode, stdout = '', stderr = '', signal, message }: Ended): LaminaError {
   // setpriv and nice answer 127 for a program that is not there, as a shell does.
   if (exitCode === 127) {
-    throw new LaminaError('tool-missing', `${file} is not installed: ${stderr.trim()}`);
+    return new LaminaError('tool-missing', `${command.split(' ')[0]} is not installed: ${stderr.trim()}`);
   }
-  const how = exitCode === undefined ? `ended by ${result.signal ?? result.message}` : `exit code ${exitCode}`;
+  const how = exitCode === undefined ? `ended by ${signal ?? message}` : `exit code ${exitCode}`;
   const words = stderr.trim().slice(-2000) || stdout.trim().slice(-2000);
-  throw new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: result });
+  return new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: { exitCode, stderr } });
 }
 
 /** A process that waits for a dead disk does not even end when it is killed, and must not keep us waiting with it. */

@@ -26,8 +26,11 @@ const extensionDataFile = 0x44415441;
 const incompatible = { dirty: 1n, corrupt: 2n, dataFile: 4n, compressionType: 8n, extendedL2: 16n };
 const knownIncompatible = Object.values(incompatible).reduce((all, bit) => all | bit, 0n);
 
+/** So many bytes from the start of an image are enough for every header that is accepted. */
+export const qcow2HeaderBytes = 64 * 1024;
+
 /**
- * Reads a header from the first bytes of an image; 64 KiB are enough for every header that is accepted.
+ * Reads a header from the first qcow2HeaderBytes of an image.
  * @throws LaminaError `image-header-invalid`, with `file` in the message.
  */
 export function parseQcow2Header(bytes: Buffer, file: string): Qcow2Header {
@@ -97,7 +100,7 @@ async function readAt(handle: FileHandle, length: number, position: number): Pro
 export async function readQcow2Header(file: string): Promise<Qcow2Header> {
   const handle = await open(file, 'r');
   try {
-    return parseQcow2Header(await readAt(handle, 64 * 1024, 0), file);
+    return parseQcow2Header(await readAt(handle, qcow2HeaderBytes, 0), file);
   } finally {
     await handle.close();
   }
@@ -110,7 +113,7 @@ export async function readQcow2Header(file: string): Promise<Qcow2Header> {
 export async function isUnwrittenQcow2(file: string): Promise<boolean> {
   const handle = await open(file, 'r');
   try {
-    const header = parseQcow2Header(await readAt(handle, 64 * 1024, 0), file);
+    const header = parseQcow2Header(await readAt(handle, qcow2HeaderBytes, 0), file);
     const table = await readAt(handle, header.l1Entries * 8, header.l1TableOffset);
     return table.length === header.l1Entries * 8 && table.every((byte) => byte === 0);
   } finally {

@@ -26,14 +26,14 @@ export function fuseExportArgs(nodeName: string, mountpoint: string): string[] {
 }
 
 /** An NBD server on a unix socket with `nodeName` as the export `disk`, for at most `connections` clients. */
-export function nbdExportArgs(nodeName: string, socketPath: string, connections: number): string[] {
+export function nbdExportArgs(nodeName: string, socketPath: string, connections: number, writable = true): string[] {
   const server = { addr: { type: 'unix', path: socketPath }, 'max-connections': connections };
   const nbdExport = {
     type: 'nbd',
     id: exportId,
     'node-name': nodeName,
     name: exportId,
-    writable: true,
+    writable,
     iothread: iothreadId,
   };
   return ['--nbd-server', JSON.stringify(server), '--export', JSON.stringify(nbdExport)];

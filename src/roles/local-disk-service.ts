@@ -129,7 +129,8 @@ export class LocalDiskService implements DiskService {
     return {
       id,
       sizeBytes,
-      source,
+      // CSI has volumes and snapshots for sources.
+      source: source === null || source.kind === 'image' ? null : { kind: source.kind, id: source.id },
       unhealthy: null,
       nodeName: this.#nodeName,
       attached: this.#context.pool.isAttached(id),

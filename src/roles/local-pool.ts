@@ -5,6 +5,7 @@ import { DeviceFreezer } from '../engine/device-freezer.ts';
 import { DiskAttachments } from '../engine/disk-attachments.ts';
 import type { DiskContext } from '../engine/disk-context.ts';
 import { Disks } from '../engine/disks.ts';
+import { Images } from '../engine/images.ts';
 import { thawMarked } from '../engine/freeze-marks.ts';
 import type { DataPath } from '../engine/data-path.ts';
 import { recoverDisks } from '../engine/recover.ts';
@@ -36,6 +37,7 @@ export interface LocalPoolOptions {
 export interface LocalPool {
   context: DiskContext;
   disks: Disks;
+  images: Images;
   attachments: DiskAttachments;
   compactor: Compactor;
   /** How disks are attached, as the self-test found it right. */
@@ -77,6 +79,17 @@ async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<
   const compactor = new Compactor(pool, logger, onMerged);
   compactor.wake();
   const disks = new Disks(context, compactor.wake);
+  const images = new Images(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);
-  return { context, disks, attachments, compactor, dataPath, supervisor: client, runDir, release: locked.release };
+  return {
+    context,
+    disks,
+    images,
+    attachments,
+    compactor,
+    dataPath,
+    supervisor: client,
+    runDir,
+    release: locked.release,
+  };
 }

@@ -29,7 +29,7 @@ import { NodeDiskSnapshots } from '../reconcile/node-disk-snapshot.ts';
 import { NodePools } from '../reconcile/node-pools.ts';
 import { keysOfWaiting, originOfImage, originOfSnapshot } from '../reconcile/origin.ts';
 import { nodeSteps } from '../reconcile/node-steps.ts';
-import { storeSteps } from '../store/steps.ts';
+import { imageSteps, storeSteps } from '../store/steps.ts';
 import type { NodeMetrics } from '../telemetry/metrics.ts';
 import type { PoolReading } from '../telemetry/pool-metrics.ts';
 import type { Cluster } from './cluster.ts';
@@ -59,7 +59,14 @@ interface Controllers {
   pools: Controller;
 }
 
-const allSteps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps, ...nodeSteps });
+const allSteps = listSteps({
+  ...storeSteps,
+  ...imageSteps,
+  ...engineSteps,
+  ...stagingSteps,
+  ...freezeSteps,
+  ...nodeSteps,
+});
 
 /** How many disks are made at once: each is a few processes that are short. */
 const workers = 8;

@@ -11,7 +11,7 @@ import { listSteps } from '../lib/checkpoint.ts';
 import { systemClock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
-import { storeSteps } from '../store/steps.ts';
+import { imageSteps, storeSteps } from '../store/steps.ts';
 import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createStandaloneMetrics, type StandaloneMetrics } from '../telemetry/metrics.ts';
@@ -38,7 +38,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   }
   const logger = createLogger(options.logLevel);
   const metrics = createStandaloneMetrics({ version, clock: systemClock, logger });
-  const steps = listSteps({ ...storeSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });
+  const steps = listSteps({ ...storeSteps, ...imageSteps, ...engineSteps, ...stagingSteps, ...freezeSteps });
   const checkpoint = killingCheckpoint(killAt, steps);
   const pool = await openPool(options, { checkpoint, logger, metrics });
   const onDeath = () => metrics.countEngineDeath();

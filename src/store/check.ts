@@ -4,9 +4,9 @@ import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import { syncDirectory } from '../lib/fs-records.ts';
 import type { Logger } from '../lib/logger.ts';
 import { checkImage, isImageInUse } from '../qemu/qemu-img.ts';
-import { unreferencedLayers } from './graph.ts';
+import { namedLayers, unreferencedLayers } from './graph.ts';
 import type { Problem } from './findings.ts';
-import { type Inspection, inspectPool, namedLayers } from './inspect.ts';
+import { type Inspection, inspectPool } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import { loadPool, lockPool } from './open.ts';
 import { listNames, type Pool } from './pool.ts';
@@ -21,10 +21,13 @@ export interface CheckReport {
   layers: number;
   disks: number;
   snapshots: number;
+  images: number;
   /** Data or references that are damaged. */
   problems: Problem[];
   /** What an interrupted operation left; the next start, or `--repair`, clears it up. */
   leftovers: string[];
+  /** Downloads that are not complete. They are gone on with, or removed with the image that they are for. */
+  incoming: string[];
   /** What `--repair` did. */
   repaired: string[];
 }
@@ -43,11 +46,12 @@ export async function checkPool(directory: string, progress: (file: string) => v
   const layout = new PoolLayout(directory);
   const served = await isLocked(layout.lockFile);
   const inspection = served ? await steadyInspection(layout) : await inspectPool(layout);
-  const { layers, disks, snapshots } = inspection.contents;
+  const { layers, disks, snapshots, images } = inspection.contents;
   const problems = [...inspection.problems, ...(await checkImages(layout, inspection, progress))];
   const leftovers = await listLeftovers(layout, inspection);
-  const counts = { layers: layers.size, disks: disks.size, snapshots: snapshots.size };
-  return { pool: layout.root, served, ...counts, problems, leftovers, repaired: [] };
+  const counts = { layers: layers.size, disks: disks.size, snapshots: snapshots.size, images: images.size };
+  const incoming = await listNames(layout.incoming);
+  return { pool: layout.root, served, ...counts, problems, leftovers, incoming, repaired: [] };
 }
 
 /** In a served pool an operation may be half-way: only what two looks in a row find is a problem. */
@@ -98,7 +102,7 @@ async function listLeftovers(layout: PoolLayout, { contents, leftovers }: Inspec
 
 /**
  * Repairs what can be repaired without guessing: finishes or undoes interrupted operations, gives lost clusters back,
- * and takes damaged disk and snapshot records out of service (`set-aside/`). Layers that such a record might have named
+ * and takes damaged records of disks, snapshots and images out of service (`set-aside/`). Layers that such a record might have named
  * are kept as long as it lies there; damaged images are never touched.
  */
 export async function repairPool(
@@ -137,7 +141,8 @@ async function assertNothingRuns(pool: Pool): Promise<void> {
 }
 
 async function setAsideDamaged(layout: PoolLayout, problems: Problem[]): Promise<string[]> {
-  const named = problems.filter(({ file }) => [layout.disks, layout.snapshots].includes(path.dirname(file)));
+  const directories = [layout.disks, layout.snapshots, layout.images];
+  const named = problems.filter(({ file }) => directories.includes(path.dirname(file)));
   const files = new Set(named.filter(({ code }) => code !== 'record-version').map(({ file }) => file));
   if (files.size === 0) return [];
   const release = await takeLock(layout.lockFile, `the pool ${layout.root}`);

@@ -1,5 +1,5 @@
 import type { Pool } from './pool.ts';
-import type { DiskId, SnapshotId } from './records.ts';
+import type { DiskId, ImageId, SnapshotId } from './records.ts';
 
 /** Removes a detached disk; layers that snapshots or other disks share stay. Idempotent. */
 export async function deleteDisk(pool: Pool, id: DiskId): Promise<void> {
@@ -15,6 +15,15 @@ export async function deleteSnapshot(pool: Pool, id: SnapshotId): Promise<void> 
   if (pool.snapshots.has(id)) {
     await pool.removeSnapshot(id);
     pool.checkpoint('delete-snapshot/snapshot-unrecorded');
+  }
+  await pool.collect();
+}
+
+/** Removes an image's name; its layer stays while a disk or another name needs it. Idempotent. */
+export async function deleteImage(pool: Pool, id: ImageId): Promise<void> {
+  if (pool.images.has(id)) {
+    await pool.removeImage(id);
+    pool.checkpoint('delete-image/image-unrecorded');
   }
   await pool.collect();
 }

@@ -1,7 +1,19 @@
-import type { LayerId, LayerRecord } from './records.ts';
+import type { DiskRecord, ImageRecord, LayerId, LayerRecord, SnapshotRecord } from './records.ts';
 
 /** The layer graph as pure functions: every layer points to its backing layer, and names point to layers. */
 export type LayerGraph = ReadonlyMap<LayerId, Pick<LayerRecord, 'id' | 'parent'>>;
+
+export interface Names {
+  disks: ReadonlyMap<unknown, Pick<DiskRecord, 'head'>>;
+  snapshots: ReadonlyMap<unknown, Pick<SnapshotRecord, 'layer'>>;
+  images: ReadonlyMap<unknown, Pick<ImageRecord, 'layer'>>;
+}
+
+/** Layers that a disk, a snapshot or an image names. */
+export function namedLayers({ disks, snapshots, images }: Names): LayerId[] {
+  const heads = [...disks.values()].map(({ head }) => head);
+  return [...heads, ...[...snapshots.values(), ...images.values()].map(({ layer }) => layer)];
+}
 
 /** The chain from `head` down to its base, head first. Stops at a missing layer or a cycle, which inspection reports. */
 export function chainIds(graph: LayerGraph, head: LayerId): LayerId[] {

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LaminaError } from '../lib/errors.ts';
-import { readQcow2Header } from '../qemu/qcow2-header.ts';
+import { type Qcow2Header, readQcow2Header } from '../qemu/qcow2-header.ts';
 import { type Findings, type Leftover, noting } from './findings.ts';
 import { childrenOf } from './graph.ts';
 import { backingPath, dataName, type PoolLayout } from './layout.ts';
@@ -33,9 +33,29 @@ export async function inspectLayer(
     leftovers.push({ layer: id, kind: 'grown', sizeBytes, file });
   });
   const heads = [...contents.disks.values()].some((disk) => disk.head === id);
-  const named = [...contents.snapshots.values()].some((snapshot) => snapshot.layer === id);
+  const named = [...contents.snapshots.values(), ...contents.images.values()].some(({ layer: name }) => name === id);
   if (!sealed && !heads && (named || childrenOf(contents.layers).has(id)))
     leftovers.push({ layer: id, kind: 'unsealed', file });
+}
+
+/** @throws LaminaError `layer-corrupt` for a header that none of ours has: QEMU would follow it elsewhere, or not open it */
+export function assertOwnHeader(header: Qcow2Header, file: string): void {
+  if (header.hasDataFile) throw changedFromOutside(file, 'has an external data file');
+  if (header.encrypted) throw changedFromOutside(file, 'is encrypted');
+  if (header.corrupt) throw changedFromOutside(file, 'is marked corrupt by QEMU');
+}
+
+/** Whether the header names exactly that layer as its backing file. */
+export function namesBacking(header: Qcow2Header, backing: Pick<LayerRecord, 'id' | 'format'> | null): boolean {
+  if (backing === null) return header.backingFile === null;
+  return header.backingFile === backingPath(backing.id, backing.format) && header.backingFormat === backing.format;
+}
+
+function changedFromOutside(file: string, what: string): LaminaError {
+  return new LaminaError(
+    'layer-corrupt',
+    `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`,
+  );
 }
 
 async function rawSize(file: string): Promise<number> {
@@ -50,22 +70,10 @@ async function qcow2Size(
   leftovers: Leftover[],
 ): Promise<number> {
   const header = await readQcow2Header(file);
-  const refuse = (what: string) =>
-    new LaminaError(
-      'layer-corrupt',
-      `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`,
-    );
-  if (header.hasDataFile) throw refuse('has an external data file');
-  if (header.encrypted) throw refuse('is encrypted');
-  if (header.corrupt) throw refuse('is marked corrupt by QEMU');
+  assertOwnHeader(header, file);
   const namesParent = (parent: LayerId | null) => {
-    const backing = parent ? contents.layers.get(parent) : undefined;
-    if (parent === null) return header.backingFile === null;
-    return (
-      backing !== undefined &&
-      header.backingFile === backingPath(parent, backing.format) &&
-      header.backingFormat === backing.format
-    );
+    const backing = parent === null ? null : contents.layers.get(parent);
+    return backing !== undefined && namesBacking(header, backing);
   };
   if (!namesParent(layer.parent)) {
     const grandparent = layer.parent ? contents.layers.get(layer.parent)?.parent : undefined;
@@ -73,7 +81,8 @@ async function qcow2Size(
     if (layer.sealed && grandparent !== undefined && namesParent(grandparent))
       leftovers.push({ layer: layer.id, kind: 'merged', file });
     else
-      throw refuse(
+      throw changedFromOutside(
+        file,
         `names the backing file ${header.backingFile ?? '(none)'} where its record says ${layer.parent ?? '(none)'}`,
       );
   }

@@ -4,13 +4,14 @@ import type * as z from 'zod';
 import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
 import { readRecord } from '../lib/fs-records.ts';
 import { type Findings, type Leftover, noting, type Problem } from './findings.ts';
-import { childrenOf, unreferencedLayers } from './graph.ts';
+import { childrenOf, namedLayers, unreferencedLayers } from './graph.ts';
 import { inspectLayer } from './inspect-layer.ts';
 import type { PoolLayout } from './layout.ts';
 import { listNames, type PoolContents } from './pool.ts';
 import {
   diskRecordSchema,
   type DiskId,
+  imageRecordSchema,
   layerIdSchema,
   layerRecordSchema,
   type LayerId,
@@ -43,8 +44,9 @@ export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
   // Names first, layers last: in a pool that is served meanwhile, a name's layer is then already there.
   const disks = await readAll(layout.disks, diskRecordSchema, problems);
   const snapshots = await readAll(layout.snapshots, snapshotRecordSchema, problems);
+  const images = await readAll(layout.images, imageRecordSchema, problems);
   const layers = await readLayers(layout, problems);
-  const contents = { pool, layers, disks, snapshots };
+  const contents = { pool, layers, disks, snapshots, images };
   problems.push(...brokenReferences(layout, contents));
   for (const layer of layers.values()) await inspectLayer(layout, contents, layer, { problems, leftovers });
   return { contents, problems, leftovers };
@@ -91,12 +93,13 @@ async function readLayers(layout: PoolLayout, problems: Problem[]): Promise<Map<
   return layers;
 }
 
-function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: PoolContents): Problem[] {
+function brokenReferences(layout: PoolLayout, contents: PoolContents): Problem[] {
+  const { layers, disks } = contents;
   const problems: Problem[] = [];
   const report = (file: string, message: string) => problems.push({ code: 'graph-corrupt', file, message });
   const headOf = new Map<LayerId, DiskId>();
   // An overlay that nothing names yet is what an interrupted snapshot left, and collected: nobody relies on it.
-  const unnamed = new Set(unreferencedLayers(layers, namedLayers({ disks, snapshots })));
+  const unnamed = new Set(unreferencedLayers(layers, namedLayers(contents)));
   const named = new Map([...layers].filter(([id]) => !unnamed.has(id)));
   const children = childrenOf(named);
   for (const disk of disks.values()) {
@@ -108,13 +111,9 @@ function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: Pool
     if (children.has(disk.head)) report(file, `${file} writes to the layer ${disk.head}, which others rely on`);
     if (layers.get(disk.head)?.sealed) report(file, `${file} writes to the layer ${disk.head}, which is sealed`);
   }
-  for (const snapshot of snapshots.values()) {
-    const file = layout.snapshot(snapshot.id);
-    if (!layers.has(snapshot.layer))
-      report(file, `${file} names the layer ${snapshot.layer}, which is not there or damaged`);
-    const settled = snapshot.state === 'ready' || !disks.has(snapshot.disk);
-    if (settled && headOf.has(snapshot.layer))
-      report(file, `${file} names the layer ${snapshot.layer}, which a disk writes to`);
+  for (const { file, layer, settled } of namesOfSealed(layout, contents)) {
+    if (!layers.has(layer)) report(file, `${file} names the layer ${layer}, which is not there or damaged`);
+    if (settled && headOf.has(layer)) report(file, `${file} names the layer ${layer}, which a disk writes to`);
   }
   for (const layer of layers.values()) {
     const file = layout.layerRecord(layer.id);
@@ -126,10 +125,14 @@ function brokenReferences(layout: PoolLayout, { layers, disks, snapshots }: Pool
   return problems;
 }
 
-/** Layers that a disk or a snapshot names. */
-export function namedLayers({ disks, snapshots }: Pick<PoolContents, 'disks' | 'snapshots'>): LayerId[] {
-  const heads = [...disks.values()].map(({ head }) => head);
-  return [...heads, ...[...snapshots.values()].map(({ layer }) => layer)];
+/** Snapshots and images; what is not settled may still name the layer that its disk writes to. */
+function namesOfSealed(layout: PoolLayout, { disks, snapshots, images }: PoolContents) {
+  return [
+    ...[...snapshots.values()].map(({ id, layer, state, disk }) => {
+      return { file: layout.snapshot(id), layer, settled: state === 'ready' || !disks.has(disk) };
+    }),
+    ...[...images.values()].map(({ id, layer }) => ({ file: layout.image(id), layer, settled: true })),
+  ];
 }
 
 function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRecord): boolean {
@@ -143,18 +146,8 @@ function reachesItself(layers: ReadonlyMap<LayerId, LayerRecord>, start: LayerRe
 
 /** What the pool directory holds besides ours, or undefined where there is no such directory. */
 export async function foreignNames(layout: PoolLayout): Promise<string[] | undefined> {
-  const own = [
-    'pool.json',
-    'cluster.json',
-    'pool.lock',
-    'ballast',
-    'layers',
-    'disks',
-    'snapshots',
-    'tmp',
-    'set-aside',
-    'lost+found',
-  ];
+  const files = ['pool.json', 'cluster.json', 'pool.lock', 'ballast', 'lost+found'];
+  const own = [...files, 'layers', 'disks', 'snapshots', 'images', 'incoming', 'tmp', 'set-aside'];
   const there = await stat(layout.root).catch(ifErrno('ENOENT', null));
   if (!there?.isDirectory()) return undefined;
   return (await listNames(layout.root)).filter((name) => !own.includes(name));

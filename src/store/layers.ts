@@ -1,7 +1,10 @@
-import { chmod, constants, copyFile, mkdir, rm, truncate } from 'node:fs/promises';
+import { chmod, constants, copyFile, mkdir, rm, stat, truncate } from 'node:fs/promises';
 import path from 'node:path';
+import { LaminaError } from '../lib/errors.ts';
+import { readQcow2Header } from '../qemu/qcow2-header.ts';
 import { createImage, createOverlay } from '../qemu/qemu-img.ts';
 import { newLayerId } from './ids.ts';
+import { assertOwnHeader, namesBacking } from './inspect-layer.ts';
 import { backingPath, dataName } from './layout.ts';
 import type { Pool } from './pool.ts';
 import { type ChainLayer, type DiskOptions, type LayerId, type LayerRecord, recordVersion } from './records.ts';
@@ -67,9 +70,7 @@ async function buildAndUse<T>(
   layer: NewLayer,
   use: (layer: ChainLayer) => Promise<T>,
 ): Promise<T> {
-  const directory = pool.buildDirectory(id);
-  await mkdir(directory, { mode: 0o700 });
-  try {
+  await inBuildDirectory(pool, id, async (directory) => {
     await layer.build(path.join(directory, dataName(layer.format)));
     layer.onBuilt?.();
     await pool.publishLayer({
@@ -81,9 +82,60 @@ async function buildAndUse<T>(
       sealed: layer.sealed,
       createdAt: new Date().toISOString(),
     });
+  });
+  return use(pool.chainLayer(id));
+}
+
+async function inBuildDirectory(pool: Pool, id: LayerId, work: (directory: string) => Promise<void>): Promise<void> {
+  const directory = pool.buildDirectory(id);
+  await mkdir(directory, { mode: 0o700 });
+  try {
+    await work(directory);
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw error;
   }
-  return use(pool.chainLayer(id));
+}
+
+/** A sealed layer of another pool, which is the same layer here: the content below and with an id never changes. */
+export type ReceivedLayer = Pick<LayerRecord, 'id' | 'parent' | 'format' | 'virtualSizeBytes' | 'createdAt'>;
+
+/**
+ * Publishes a layer that was received from another node under its own id, on a parent that is here already. Nothing
+ * names it afterwards: the caller holds a pin on it and on its parent until a record does. Idempotent.
+ *
+ * @param build puts the file there, complete and checked, as `withNewLayer` has it
+ * @throws LaminaError `layer-corrupt` where the file is not that layer; `graph-corrupt` where the parent is not here
+ */
+export async function installLayer(pool: Pool, layer: ReceivedLayer, build: Build): Promise<ChainLayer> {
+  if (pool.layers.has(layer.id)) return pool.chainLayer(layer.id);
+  const parent = layer.parent === null ? null : pool.layer(layer.parent);
+  if (parent && !parent.sealed) {
+    throw new LaminaError(
+      'graph-corrupt',
+      `layer ${layer.id} cannot be put on ${parent.id}, which is still written to`,
+    );
+  }
+  await inBuildDirectory(pool, layer.id, async (directory) => {
+    const file = path.join(directory, dataName(layer.format));
+    await build(file);
+    await assertIsLayer(layer, parent, file);
+    pool.checkpoint('install-layer/layer-received');
+    await pool.publishLayer({ version: recordVersion, ...layer, sealed: true });
+  });
+  pool.checkpoint('install-layer/layer-published');
+  return pool.chainLayer(layer.id);
+}
+
+async function assertIsLayer(layer: ReceivedLayer, parent: LayerRecord | null, file: string): Promise<void> {
+  const refuse = (what: string) => new LaminaError('layer-corrupt', `layer ${layer.id} was received with ${what}`);
+  if (layer.format === 'raw') {
+    const { size } = await stat(file);
+    if (parent || size !== layer.virtualSizeBytes) throw refuse(`${size} bytes as a raw file`);
+    return;
+  }
+  const header = await readQcow2Header(file);
+  assertOwnHeader(header, file);
+  if (!namesBacking(header, parent)) throw refuse(`the backing file ${header.backingFile ?? '(none)'}`);
+  if (header.virtualSizeBytes !== layer.virtualSizeBytes) throw refuse(`a size of ${header.virtualSizeBytes} bytes`);
 }

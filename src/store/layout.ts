@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { DiskId, Format, LayerId, SnapshotId } from './records.ts';
+import { type DiskId, type Format, type ImageId, type LayerId, layerIdSchema, type SnapshotId } from './records.ts';
 
 /** Where things are in a pool. */
 export class PoolLayout {
@@ -30,6 +30,13 @@ export class PoolLayout {
   get snapshots(): string {
     return path.join(this.root, 'snapshots');
   }
+  get images(): string {
+    return path.join(this.root, 'images');
+  }
+  /** Downloads that are not complete, which a restart goes on with (incoming.ts). */
+  get incoming(): string {
+    return path.join(this.root, 'incoming');
+  }
   get tmp(): string {
     return path.join(this.root, 'tmp');
   }
@@ -56,6 +63,9 @@ export class PoolLayout {
   snapshot(id: SnapshotId): string {
     return path.join(this.snapshots, `${id}.json`);
   }
+  image(id: ImageId): string {
+    return path.join(this.images, `${id}.json`);
+  }
 }
 
 export function dataName(format: Format): string {
@@ -65,6 +75,12 @@ export function dataName(format: Format): string {
 /** What an overlay's header names as its backing file: relative, so that a pool can be moved. */
 export function backingPath(parent: LayerId, format: Format): string {
   return `../${parent}/${dataName(format)}`;
+}
+
+/** The layer that backingPath was made of, or undefined where it was made by something else. */
+export function parentInBackingPath(backingFile: string): LayerId | undefined {
+  const [, parent] = /^\.\.\/([^/]+)\/data\.(qcow2|raw)$/.exec(backingFile) ?? [];
+  return layerIdSchema.safeParse(parent).data;
 }
 
 /** The file that a merge of two layers is built in, beside the upper one's data. */

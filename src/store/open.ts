@@ -101,13 +101,14 @@ async function assertUsable(layout: PoolLayout): Promise<void> {
 
 /** pool.json comes last: with it, all of the directories are there. */
 async function initialise(layout: PoolLayout): Promise<void> {
-  for (const directory of [layout.layers, layout.disks, layout.snapshots, layout.tmp]) {
+  const { layers, disks, snapshots, images, incoming, tmp } = layout;
+  for (const directory of [layers, disks, snapshots, images, incoming, tmp]) {
     await mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
       if (errnoOf(error) !== 'EEXIST') throw error;
     });
   }
   if (await exists(layout.poolRecord)) return;
-  for (const directory of [layout.layers, layout.disks, layout.snapshots]) {
+  for (const directory of [layers, disks, snapshots, images]) {
     if ((await listNames(directory)).length > 0) {
       throw new LaminaError(
         'pool-foreign',

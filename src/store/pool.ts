@@ -1,15 +1,18 @@
-import { access, chmod, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { access, chmod, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Checkpoint } from '../lib/checkpoint.ts';
-import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { syncDirectory, syncFile, writeRecord } from '../lib/fs-records.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
-import { chainIds, unreferencedLayers } from './graph.ts';
+import { chainIds, namedLayers, unreferencedLayers } from './graph.ts';
 import { dataName, type PoolLayout } from './layout.ts';
+import { RecordWriter } from './record-writer.ts';
 import type {
   ChainLayer,
   DiskId,
   DiskRecord,
+  ImageId,
+  ImageRecord,
   LayerId,
   LayerRecord,
   PoolRecord,
@@ -23,6 +26,7 @@ export interface PoolContents {
   layers: Map<LayerId, LayerRecord>;
   disks: Map<DiskId, DiskRecord>;
   snapshots: Map<SnapshotId, SnapshotRecord>;
+  images: Map<ImageId, ImageRecord>;
 }
 
 /**
@@ -38,6 +42,8 @@ export class Pool {
   readonly #layers: Map<LayerId, LayerRecord>;
   readonly #disks: Map<DiskId, DiskRecord>;
   readonly #snapshots: Map<SnapshotId, SnapshotRecord>;
+  readonly #images: Map<ImageId, ImageRecord>;
+  readonly #records: RecordWriter;
   /** Layers that an operation in progress relies on, before a record names them. */
   readonly #pins = new Map<LayerId, number>();
   /** Disks whose layers may be open in a daemon or a loop device. */
@@ -52,6 +58,8 @@ export class Pool {
     this.#layers = contents.layers;
     this.#disks = contents.disks;
     this.#snapshots = contents.snapshots;
+    this.#images = contents.images;
+    this.#records = new RecordWriter(layout);
   }
 
   get layers(): ReadonlyMap<LayerId, LayerRecord> {
@@ -62,6 +70,9 @@ export class Pool {
   }
   get snapshots(): ReadonlyMap<SnapshotId, SnapshotRecord> {
     return this.#snapshots;
+  }
+  get images(): ReadonlyMap<ImageId, ImageRecord> {
+    return this.#images;
   }
 
   /** @throws LaminaError `disk-not-found` */
@@ -77,6 +88,13 @@ export class Pool {
     if (!record) {
       throw new LaminaError('snapshot-not-found', `there is no snapshot ${id} in the pool ${this.layout.root}`);
     }
+    return record;
+  }
+
+  /** @throws LaminaError `image-not-found` */
+  image(id: string): ImageRecord {
+    const record = this.#images.get(id as ImageId);
+    if (!record) throw new LaminaError('image-not-found', `there is no image ${id} in the pool ${this.layout.root}`);
     return record;
   }
 
@@ -98,27 +116,37 @@ export class Pool {
   }
 
   async putDisk(record: DiskRecord): Promise<void> {
-    await this.#write(this.layout.disk(record.id), record);
+    await this.#records.write(this.layout.disk(record.id), record);
     this.#disks.set(record.id, record);
   }
 
   async removeDisk(id: DiskId): Promise<void> {
-    await this.#unlink(this.layout.disk(id));
+    await this.#records.unlink(this.layout.disk(id));
     this.#disks.delete(id);
   }
 
   async putSnapshot(record: SnapshotRecord): Promise<void> {
-    await this.#write(this.layout.snapshot(record.id), record);
+    await this.#records.write(this.layout.snapshot(record.id), record);
     this.#snapshots.set(record.id, record);
   }
 
   async removeSnapshot(id: SnapshotId): Promise<void> {
-    await this.#unlink(this.layout.snapshot(id));
+    await this.#records.unlink(this.layout.snapshot(id));
     this.#snapshots.delete(id);
   }
 
+  async putImage(record: ImageRecord): Promise<void> {
+    await this.#records.write(this.layout.image(record.id), record);
+    this.#images.set(record.id, record);
+  }
+
+  async removeImage(id: ImageId): Promise<void> {
+    await this.#records.unlink(this.layout.image(id));
+    this.#images.delete(id);
+  }
+
   async putLayer(record: LayerRecord): Promise<void> {
-    await this.#write(this.layout.layerRecord(record.id), record);
+    await this.#records.write(this.layout.layerRecord(record.id), record);
     this.#layers.set(record.id, record);
   }
 
@@ -168,11 +196,9 @@ export class Pool {
     for (const id of ids) this.#pins.set(id, Number.POSITIVE_INFINITY);
   }
 
-  /** Layers that are named: heads of disks, layers of snapshots, and those pinned. */
+  /** Layers that are named, and those pinned. */
   roots(): LayerId[] {
-    const heads = [...this.#disks.values()].map((disk) => disk.head);
-    const named = [...this.#snapshots.values()].map((snapshot) => snapshot.layer);
-    return [...heads, ...named, ...this.#pins.keys()];
+    return [...namedLayers(this), ...this.#pins.keys()];
   }
 
   /** Says that a disk's layers are about to be opened. Waits while layers are being exchanged. */
@@ -209,38 +235,11 @@ export class Pool {
     for (const id of dead) this.#layers.delete(id);
     for (const id of dead) {
       const grave = path.join(this.layout.tmp, `dead-${id}`);
-      await this.#freeing(() => rename(this.layout.layer(id), grave));
+      await this.#records.freeing(() => rename(this.layout.layer(id), grave));
       await syncDirectory(this.layout.layers);
       this.checkpoint('collect/layer-withdrawn');
       await rm(grave, { recursive: true });
       this.checkpoint('collect/layer-removed');
-    }
-  }
-
-  async #write(file: string, record: unknown): Promise<void> {
-    await this.#freeing(() => writeRecord(file, record, this.layout.tmp));
-  }
-
-  async #unlink(file: string): Promise<void> {
-    await this.#freeing(() => unlink(file).catch(ifErrno('ENOENT', undefined)));
-    await syncDirectory(path.dirname(file));
-  }
-
-  /** Runs a small change of metadata; where even that has no room, gives up the ballast and tries once more. */
-  async #freeing(change: () => Promise<void>): Promise<void> {
-    try {
-      await change();
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOSPC') throw error;
-      await unlink(this.layout.ballast).catch(ifErrno('ENOENT', undefined));
-      try {
-        await change();
-      } catch (again) {
-        if (errnoOf(again) !== 'ENOSPC') throw again;
-        throw new LaminaError('pool-full', `no room for a record in ${this.layout.root}: delete volumes or snapshots`, {
-          cause: again,
-        });
-      }
     }
   }
 }

@@ -8,9 +8,11 @@ const id = z.string().regex(/^[a-z0-9][a-z0-9.-]{0,127}$/, 'is no id of this poo
 export const layerIdSchema = id.brand<'LayerId'>();
 export const diskIdSchema = id.brand<'DiskId'>();
 export const snapshotIdSchema = id.brand<'SnapshotId'>();
+export const imageIdSchema = id.brand<'ImageId'>();
 export type LayerId = z.infer<typeof layerIdSchema>;
 export type DiskId = z.infer<typeof diskIdSchema>;
 export type SnapshotId = z.infer<typeof snapshotIdSchema>;
+export type ImageId = z.infer<typeof imageIdSchema>;
 
 const size = z.int().positive();
 const created = z.iso.datetime();
@@ -63,7 +65,7 @@ export const diskOptionsSchema = z.strictObject({
 });
 export type DiskOptions = z.infer<typeof diskOptionsSchema>;
 
-export const diskSourceSchema = z.strictObject({ kind: z.enum(['snapshot', 'disk']), id });
+export const diskSourceSchema = z.strictObject({ kind: z.enum(['snapshot', 'disk', 'image']), id });
 export type DiskSource = z.infer<typeof diskSourceSchema>;
 
 /** `disks/<id>.json`: what a CSI volume is. */
@@ -100,6 +102,25 @@ export const snapshotRecordSchema = z.strictObject({
   createdAt: created,
 });
 export type SnapshotRecord = z.infer<typeof snapshotRecordSchema>;
+
+/** `images/<id>.json`: a name for a sealed layer that disks start from, imported or taken from a disk. */
+export const imageRecordSchema = z.strictObject({
+  version: z.literal(recordVersion),
+  id: imageIdSchema,
+  name: z.string().min(1),
+  layer: layerIdSchema,
+  /** What a disk that starts from it has at least: the layer's virtual size, rounded up to sizeUnit. */
+  sizeBytes: size,
+  /** The file system on it, as the record of the disk it was taken of said; null where nobody has looked. */
+  filesystem: diskRecordSchema.shape.filesystem,
+  /** `sha256:…` of what was imported; null for one that was taken from a disk. */
+  digest: z
+    .string()
+    .regex(/^sha256:[0-9a-f]{64}$/)
+    .nullable(),
+  createdAt: created,
+});
+export type ImageRecord = z.infer<typeof imageRecordSchema>;
 
 /** One layer of a chain with the file it lives in. Chains are listed head first. */
 export interface ChainLayer {

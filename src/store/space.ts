@@ -94,6 +94,16 @@ export class SpaceGuard {
     }
   }
 
+  /**
+   * Asked every now and then by work that takes space as it goes and promises none, such as a download.
+   * @throws LaminaError `pool-full` where `bytes` more would leave less than the critical mark
+   */
+  async assertRoom(bytes: number): Promise<void> {
+    const space = await this.space();
+    const room = Math.max(0, space.freeBytes - space.totalBytes * this.#policy.criticalFraction);
+    if (bytes > room) throw this.#refusal(bytes, Math.floor(room), space);
+  }
+
   #provisioned(): number {
     let sum = 0;
     for (const disk of this.#pool.disks.values()) sum += disk.sizeBytes;

@@ -2,7 +2,7 @@ import type { StepsOf } from '../lib/checkpoint.ts';
 
 /**
  * Named steps of everything the store changes, in order; each is reported when it is done. There is no journal:
- * recovery (recovery.ts) finishes or undoes an operation that ended after any of them.
+ * recovery (recover.ts) finishes or undoes an operation that ended after any of them.
  */
 export const storeSteps = {
   'create-disk': ['head-built', 'head-published', 'disk-recorded', 'source-released'],
@@ -23,4 +23,12 @@ export const storeSteps = {
   compact: ['copy-made', 'merged', 'merge-synced', 'swapped', 'upper-recorded'],
 } as const;
 
-export type StoreStep = StepsOf<typeof storeSteps>;
+/** The same of images and of layers from other nodes, which CSI has no call for. */
+export const imageSteps = {
+  'create-image': ['layer-built', 'layer-published', 'image-recorded'],
+  'take-image': ['image-recorded', 'source-released'],
+  'delete-image': ['image-unrecorded'],
+  'install-layer': ['layer-received', 'layer-published'],
+} as const;
+
+export type StoreStep = StepsOf<typeof storeSteps> | StepsOf<typeof imageSteps>;

@@ -15,9 +15,10 @@ export interface TreeNode {
   virtualSizeBytes: number;
   /** What the layer's own file occupies. */
   allocatedBytes: number;
-  /** Disks whose head it is, and snapshots of it. */
+  /** Disks whose head it is, snapshots and images of it. */
   disks: string[];
   snapshots: string[];
+  images: string[];
   overlays: TreeNode[];
 }
 
@@ -57,12 +58,14 @@ export async function readTree(directory: string): Promise<PoolTree> {
   return { pool: layout.root, id: contents.pool.id, roots: roots.flat(), problems };
 }
 
-function namesOf({ disks, snapshots }: PoolContents, id: LayerId): Pick<TreeNode, 'disks' | 'snapshots'> {
+function namesOf(contents: PoolContents, id: LayerId): Pick<TreeNode, 'disks' | 'snapshots' | 'images'> {
+  const { disks, snapshots, images } = contents;
   return {
     disks: [...disks.values()].filter((disk) => disk.head === id).map((disk) => disk.id),
     snapshots: [...snapshots.values()]
       .filter((snapshot) => snapshot.layer === id)
       .map(({ id: name, state }) => (state === 'ready' ? name : `${name} (${state})`)),
+    images: [...images.values()].filter((image) => image.layer === id).map((image) => image.id),
   };
 }
 
@@ -84,6 +87,7 @@ function describe(node: TreeNode): string {
   const names = [
     ...node.disks.map((disk) => `disk ${disk}`),
     ...node.snapshots.map((snapshot) => `snapshot ${snapshot}`),
+    ...node.images.map((image) => `image ${image}`),
   ];
   const what = names.length > 0 ? names.join(', ') : 'shared layer';
   const sizes = `${formatBytes(node.allocatedBytes)} of ${formatBytes(node.virtualSizeBytes)}`;

@@ -13,6 +13,7 @@ import { measureBesideHostPath } from './parts/host-path.ts';
 import { measureLatency } from './parts/latency.ts';
 import { measureMemory } from './parts/memory.ts';
 import { measureSnapshots } from './parts/snapshot.ts';
+import { measureTransfer } from './parts/transfer.ts';
 import { choosePlace, type Place } from './place.ts';
 import { formatTable, formatVerdict, type Result } from './results.ts';
 
@@ -27,6 +28,7 @@ const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
   ],
   snapshot: measureSnapshots,
   memory: measureMemory,
+  transfer: measureTransfer,
 };
 
 /** `make bench`. Exits with 0 when everything was measured, whether or not it meets its target: the table says so. */
@@ -53,7 +55,7 @@ interface Context {
 
 async function measure(options: BenchOptions, place: Place, context: Context): Promise<void> {
   const { effort, directory } = options;
-  const neededBytes = effort.dataBytes + 8 * effort.fioBytes + 2 * GiB;
+  const neededBytes = effort.dataBytes + 10 * effort.fioBytes + 2 * GiB;
   const workspace = await makeWorkspace({ base: await place.open(directory), prefix: 'bench-', neededBytes });
   try {
     const before = describeLoad();

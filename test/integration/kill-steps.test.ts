@@ -177,8 +177,10 @@ describe('killed at any step, the plugin loses nothing and leaves nothing', () =
       layers: 0,
       disks: 0,
       snapshots: 0,
+      images: 0,
       problems: [],
       leftovers: [],
+      incoming: [],
       repaired: [],
     });
     if (operation === 'copy-snapshot') unmount(pool);

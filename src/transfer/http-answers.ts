@@ -1,0 +1,69 @@
+import type { ServerResponse } from 'node:http';
+import * as z from 'zod';
+import { type ErrorCode, type ErrorKind, isLaminaError, LaminaError } from '../lib/errors.ts';
+
+/** How a failure is told to a peer or a person's HTTP client. */
+const statusOfKind: Record<ErrorKind, number> = {
+  invalid: 400,
+  unsupported: 400,
+  'out-of-range': 400,
+  'not-found': 404,
+  exists: 409,
+  busy: 409,
+  precondition: 409,
+  exhausted: 507,
+  unavailable: 503,
+  damaged: 500,
+  internal: 500,
+};
+const statusOfCode: Partial<Record<ErrorCode, number>> = {
+  'layer-changed': 412,
+  'peer-untrusted': 403,
+  busy: 503,
+};
+
+const errorBody = z.object({ code: z.string().max(100), message: z.string().max(4096) });
+/** Failures that mean the same to whoever asked; all others are the peer's own affair. */
+const sharedCodes: readonly ErrorCode[] = [
+  'snapshot-not-found',
+  'image-not-found',
+  'layer-not-found',
+  'layer-changed',
+  'peer-untrusted',
+];
+
+export function answerJson(response: ServerResponse, status: number, body: unknown): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
+  response.end(text);
+}
+
+/** Says what went wrong; where the answer has begun already, breaks it off, which the other side cannot mistake for its end. */
+export function answerError(response: ServerResponse, error: unknown): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  if (isLaminaError(error)) {
+    const { code, kind, message } = error;
+    answerJson(response, statusOfCode[code] ?? statusOfKind[kind], { code, message });
+  } else {
+    answerJson(response, 500, { code: 'unexpected', message: 'an unexpected error; the log of the node has it' });
+  }
+}
+
+/** The failure that a peer's answer tells. */
+export function errorInAnswer(status: number, body: string): LaminaError {
+  const { code = status, message = body.slice(0, 200) } = errorBody.safeParse(parseJson(body)).data ?? {};
+  const shared = sharedCodes.find((each) => each === code);
+  if (shared) return new LaminaError(shared, message);
+  return new LaminaError('peer-unavailable', `the peer answered ${status} [${code}] ${message}`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,15 @@
+import type { StepsOf } from '../lib/checkpoint.ts';
+
+/** Named steps of a transfer on the side that receives, in order; each is reported when it is done. */
+export const transferSteps = {
+  'fetch-layers': [
+    'chain-described',
+    'layer-begun',
+    'layer-progressed',
+    'layer-complete',
+    'layer-installed',
+    'fetched',
+  ],
+} as const;
+
+export type TransferStep = StepsOf<typeof transferSteps>;

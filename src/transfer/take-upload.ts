@@ -1,0 +1,62 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { LaminaError } from '../lib/errors.ts';
+import { parseContentRange } from './byte-range.ts';
+import { answerJson } from './http-answers.ts';
+
+/** What takes the file of an image that somebody uploads. */
+export interface UploadSink {
+  /** So much has come and is kept; an upload goes on from here. */
+  readonly receivedBytes: number;
+  /**
+   * Takes the bytes of the file from `fromBytes` on, which is where it was, or 0 to begin anew; keeps what has come where
+   * they break off. Resolves when all of the file is there.
+   * @throws LaminaError `pool-full`, and what the file is refused for
+   */
+  take(bytes: AsyncIterable<Buffer>, upload: UploadPart): Promise<void>;
+}
+
+export interface UploadPart {
+  fromBytes: number;
+  /** Of the whole file; null where the sender does not know. */
+  totalBytes: number | null;
+  signal: AbortSignal;
+}
+
+export function uploadOffset({ receivedBytes }: UploadSink): Record<string, string> {
+  return { 'upload-offset': String(receivedBytes), 'cache-control': 'no-store' };
+}
+
+/**
+ * Takes a whole file, or with `Content-Range` what is missing of it: `curl -T FILE`, and to go on after a broken
+ * connection `curl -T FILE --continue-at OFFSET` with the offset that HEAD tells.
+ *
+ * @throws LaminaError `invalid-parameter` for another part than the next one; what the sink throws
+ */
+export async function takeUpload(
+  sink: UploadSink,
+  request: IncomingMessage,
+  response: ServerResponse,
+  signal: AbortSignal,
+): Promise<void> {
+  const { start, totalBytes } = part(request);
+  for (const [name, value] of Object.entries(uploadOffset(sink))) response.setHeader(name, value);
+  if (start !== sink.receivedBytes && start !== 0) {
+    throw new LaminaError(
+      'invalid-parameter',
+      `${sink.receivedBytes} bytes have come already, and these begin at ${start}: send what follows (curl --continue-at ${sink.receivedBytes}), or all`,
+    );
+  }
+  if (request.headers.expect !== undefined) response.writeContinue();
+  await sink.take(request, { fromBytes: start, totalBytes, signal });
+  response.setHeader('upload-offset', String(sink.receivedBytes));
+  answerJson(response, 200, { receivedBytes: sink.receivedBytes });
+}
+
+function part({ headers }: IncomingMessage): { start: number; totalBytes: number | null } {
+  const length = headers['content-length'] === undefined ? null : Number(headers['content-length']);
+  const header = headers['content-range'];
+  if (header === undefined) return { start: 0, totalBytes: length };
+  const range = parseContentRange(header);
+  if (range && range.end === range.totalBytes && (length === null || length === range.end - range.start)) return range;
+  throw new LaminaError('invalid-parameter', `Content-Range: '${header}' does not say which bytes up to the end come`);
+}

@@ -1,0 +1,150 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { TokenBucket } from '../lib/token-bucket.ts';
+import type { Pool } from '../store/pool.ts';
+import type { ExportCache } from './export-cache.ts';
+import { answerError, answerJson } from './http-answers.ts';
+import { sendExport } from './send-export.ts';
+import { sealedContent } from './layer-source.ts';
+import { takeUpload, uploadOffset, type UploadSink } from './take-upload.ts';
+import { parseUserRequest, tokenOf, type UserRequest } from './user-request.ts';
+
+/** A connection on which nothing moved for so long is closed. */
+const idleMs = 60_000;
+const maxConnections = 64;
+
+/** Whether the bearer of a token may do it: yes, no, or nobody knows who that is. */
+export type Verdict = 'allowed' | 'forbidden' | 'unauthenticated';
+
+export interface UserServerOptions {
+  /** The server's own, PEM. */
+  certificate: { certificate: string; key: string };
+  /** Asked before anything is said about whether it exists. */
+  authorize: (token: string, request: UserRequest) => Promise<Verdict>;
+  /** A pool of this node by its name. */
+  pool: (name: string) => Pool | undefined;
+  exports: ExportCache;
+  /** What takes the upload of an image. @throws LaminaError `image-not-found` where none is waited for */
+  uploadSink: (pool: string, id: string) => Promise<UploadSink>;
+  /** Bounds all exports together. */
+  limit: TokenBucket;
+  logger: Logger;
+}
+
+/**
+ * What people and their backup programs exchange with a node: HTTPS, with a bearer token for each request.
+ *
+ *     GET /v1/pools/<pool>/snapshots/<id>/disk.qcow2  a snapshot as one file, with Range; also disk.raw
+ *     GET /v1/pools/<pool>/images/<id>/disk.qcow2     an image
+ *     PUT /v1/pools/<pool>/images/<id>/upload         the file of an image that waits for it, with Content-Range;
+ *                                                     HEAD says in Upload-Offset how much of it has come
+ *
+ * A listener of its own: between nodes strangers do not get as far as a request.
+ */
+export class UserServer {
+  readonly #options: UserServerOptions;
+  readonly #server: Server;
+  readonly #closing = new AbortController();
+
+  constructor(options: UserServerOptions) {
+    this.#options = options;
+    const { certificate: cert, key } = options.certificate;
+    this.#server = createServer({ cert, key }, (request, response) => void this.#answer(request, response));
+    // Who sends much asks first whether it is wanted, and is told when it is known (take-upload.ts).
+    this.#server.on('checkContinue', (request, response) => void this.#answer(request, response));
+    this.#server.maxConnections = maxConnections;
+    this.#server.setTimeout(idleMs);
+    // An upload takes as long as it takes; idle connections are closed all the same.
+    this.#server.requestTimeout = 0;
+  }
+
+  async listen(port: number, host: string): Promise<AddressInfo> {
+    this.#server.listen(port, host);
+    await once(this.#server, 'listening');
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** For connections from now on. */
+  replaceCertificate({ certificate, key }: UserServerOptions['certificate']): void {
+    this.#server.setSecureContext({ cert: certificate, key });
+  }
+
+  /** Breaks off what is being sent. */
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('the server is closing'));
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const wanted = parseUserRequest(request);
+      if (!(await this.#admit(request, response, wanted))) return;
+      const gone = new AbortController();
+      response.once('close', () => gone.abort(new Error('the connection was closed')));
+      const signal = AbortSignal.any([gone.signal, this.#closing.signal]);
+      if (wanted.action === 'export') await this.#export(wanted, request, response, signal);
+      else await this.#upload(wanted, request, response, signal);
+    } catch (error) {
+      this.#log(request, error);
+      // Or the rest of what somebody wants to upload would be read, to no end.
+      if (!response.headersSent) response.setHeader('connection', 'close');
+      answerError(response, error);
+    }
+  }
+
+  async #admit(request: IncomingMessage, response: ServerResponse, wanted: UserRequest): Promise<boolean> {
+    const token = tokenOf(request);
+    const verdict = token === undefined ? 'unauthenticated' : await this.#options.authorize(token, wanted);
+    if (verdict === 'allowed') return true;
+    response.setHeader('connection', 'close');
+    if (verdict === 'unauthenticated') response.setHeader('www-authenticate', 'Bearer');
+    const message = `a bearer token is needed that may do this: ${wanted.action} ${wanted.kind} ${wanted.id}`;
+    answerJson(response, verdict === 'forbidden' ? 403 : 401, { code: verdict, message });
+    return false;
+  }
+
+  async #export(
+    wanted: Extract<UserRequest, { action: 'export' }>,
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { exports, limit, logger } = this.#options;
+    const { kind, id, format, headOnly } = wanted;
+    const pool = this.#options.pool(wanted.pool);
+    if (!pool) throw new LaminaError('layer-not-found', `there is no pool ${wanted.pool} on this node`);
+    const { layer } = sealedContent(pool, kind, id);
+    await exports.use(pool, { layer, format }, async (disk) => {
+      logger.info({ kind, id, format, range: request.headers.range }, 'exporting a disk');
+      await sendExport(disk, { headOnly, fileName: `${id}.${format}`, limit, signal }, request, response);
+    });
+  }
+
+  async #upload(
+    { pool, id, headOnly }: Extract<UserRequest, { action: 'upload' }>,
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const sink = await this.#options.uploadSink(pool, id);
+    if (headOnly) response.writeHead(200, uploadOffset(sink)).end();
+    else await takeUpload(sink, request, response, signal);
+  }
+
+  #log({ method, url }: IncomingMessage, error: unknown): void {
+    const fields = { method, path: url, error: messageOf(error) };
+    if (isLaminaError(error)) this.#options.logger.info(fields, 'a request of a user failed');
+    else
+      this.#options.logger.error(
+        { ...fields, stack: error instanceof Error && error.stack },
+        'a request of a user failed',
+      );
+  }
+}

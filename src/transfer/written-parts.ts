@@ -1,0 +1,26 @@
+/** The block of every file system that a pool can be on. */
+const blockBytes = 4096;
+const zeroes = Buffer.alloc(blockBytes);
+
+/** The parts of `data` that have to be written into a new file: runs of blocks that are not all zero. */
+export function writtenParts(data: Buffer): { start: number; end: number }[] {
+  const parts: { start: number; end: number }[] = [];
+  let current: { start: number; end: number } | undefined;
+  for (let start = 0; start < data.length; start += blockBytes) {
+    const end = Math.min(start + blockBytes, data.length);
+    if (isZero(data, start, end)) {
+      current = undefined;
+    } else if (current) {
+      current.end = end;
+    } else {
+      current = { start, end };
+      parts.push(current);
+    }
+  }
+  return parts;
+}
+
+function isZero(data: Buffer, start: number, end: number): boolean {
+  // The first byte decides it for nearly all data.
+  return data[start] === 0 && data.compare(zeroes, 0, end - start, start, end) === 0;
+}

@@ -1,0 +1,97 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { request } from 'node:https';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { selfSignedCertificate } from '../src/lib/certificate.ts';
+import { systemClock } from '../src/lib/clock.ts';
+import { TokenBucket } from '../src/lib/token-bucket.ts';
+import type { Pool } from '../src/store/pool.ts';
+import { ExportCache } from '../src/transfer/export-cache.ts';
+import type { UploadSink } from '../src/transfer/take-upload.ts';
+import type { UserRequest } from '../src/transfer/user-request.ts';
+import { UserServer } from '../src/transfer/user-server.ts';
+import { MemoryLogger } from './fakes/memory-logger.ts';
+
+const exec = promisify(execFile);
+
+/** What people exchange with a node, with one pool, and a client for it. The bearer of `good` may do everything. */
+export class UserScene {
+  readonly url: string;
+  readonly exports: ExportCache;
+  readonly log: MemoryLogger;
+  /** What authorization was asked for. */
+  readonly asked: [string, UserRequest][];
+  readonly #server: UserServer;
+  readonly #authority: string;
+
+  static async create(
+    directory: string,
+    { pool, uploadSink }: { pool?: Pool; uploadSink?: (id: string) => Promise<UploadSink> },
+  ): Promise<UserScene> {
+    const names = ['localhost', '127.0.0.1'];
+    const made = { commonName: 'lamina', names, now: new Date(), lifetimeMs: 3_600_000 };
+    const certificate = await selfSignedCertificate(made);
+    const authority = path.join(directory, 'ca.pem');
+    writeFileSync(authority, certificate.certificate);
+    const log = new MemoryLogger();
+    const exports = new ExportCache(directory, systemClock);
+    const asked: [string, UserRequest][] = [];
+    const server = new UserServer({
+      certificate,
+      authorize: async (token, wanted) => {
+        asked.push([token, wanted]);
+        return token === 'good' ? 'allowed' : token === 'poor' ? 'forbidden' : 'unauthenticated';
+      },
+      pool: (name) => (name === 'fast' ? pool : undefined),
+      exports,
+      uploadSink: (_, id) => (uploadSink ? uploadSink(id) : Promise.reject(new Error('no uploads here'))),
+      limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
+      logger: log,
+    });
+    const { port } = await server.listen(0, '127.0.0.1');
+    return new UserScene({ url: `https://localhost:${port}/v1/pools/fast`, exports, log, asked, server, authority });
+  }
+
+  private constructor(made: {
+    url: string;
+    exports: ExportCache;
+    log: MemoryLogger;
+    asked: [string, UserRequest][];
+    server: UserServer;
+    authority: string;
+  }) {
+    this.url = made.url;
+    this.exports = made.exports;
+    this.log = made.log;
+    this.asked = made.asked;
+    this.#server = made.server;
+    this.#authority = made.authority;
+  }
+
+  /** @param where behind the pool's URL */
+  async curl(where: string, ...args: string[]): Promise<string> {
+    const token = ['-H', 'Authorization: Bearer good'];
+    const { stdout } = await exec('curl', ['-sSf', '--cacert', this.#authority, ...token, ...args, this.url + where]);
+    return stdout;
+  }
+
+  async ask(method: string, where: string, headers: Record<string, string> = {}, body?: Buffer) {
+    const sent = request(`${this.url}${where}`, {
+      method,
+      headers: { authorization: 'Bearer good', ...headers },
+      ca: readFileSync(this.#authority),
+      agent: false,
+    }).end(body);
+    const [response] = (await once(sent, 'response')) as [IncomingMessage];
+    const answer = Buffer.concat((await response.toArray()) as Buffer[]);
+    return { status: response.statusCode, headers: response.headers, body: answer };
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+    await this.exports.close();
+  }
+}
