@@ -13,6 +13,7 @@ import { type Caches, createElectedCaches, type ElectedCaches } from '../reconci
 import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import { GoneNodes } from '../reconcile/node-gone.ts';
 import { DiskImagePlacer } from '../reconcile/place-disk-image.ts';
+import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
@@ -38,7 +39,9 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
   const { client, clock, random, logger, observer, signal } = work;
   const caches = createElectedCaches(work.caches, { client, clock, random, logger, observer });
   const parts = { ...work, caches };
-  const controllers = [placing, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map((make) => make(parts));
+  const controllers = [placing, placingSnapshots, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map(
+    (make) => make(parts),
+  );
   const { volumes, claims, contents, namespaces } = caches;
   const reflectors = [volumes, claims, contents, namespaces];
   await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
@@ -51,6 +54,16 @@ function placing(work: Parts): Controller {
   const images = new ResourceClient(client, diskImages);
   const placer = new DiskImagePlacer({ client: images, caches, systemNamespace, rooms, events, clock, checkpoint });
   const controller = controllerOf(work, 'place-disk-image', placer.reconcile);
+  placer.watch(controller);
+  return controller;
+}
+
+function placingSnapshots(work: Parts): Controller {
+  const placer = new DiskSnapshotPlacer({
+    client: new ResourceClient(work.client, diskSnapshots),
+    caches: work.caches,
+  });
+  const controller = controllerOf(work, 'place-disk-snapshot', placer.reconcile);
   placer.watch(controller);
   return controller;
 }
