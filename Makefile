@@ -33,7 +33,7 @@ integration: build ## Run the tests with real QEMU, devices and file systems (ro
 sanity: build ## Run CSI's conformance suite, csi-sanity, against the standalone driver (root).
 	@node scripts/test.ts sanity
 
-operator: setup ## Run the tests with a real Kubernetes API server, where etcd and kube-apiserver are at hand.
+operator: build ## Run the tests with a real control plane and the CSI sidecars, where these are at hand (root).
 	@node scripts/test.ts operator
 
 test: build ## Set up, build, lint and run all tests; ends with the count of all.

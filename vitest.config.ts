@@ -36,6 +36,7 @@ export default defineConfig({
           // With a real API server; says what is missing where there is none.
           name: 'operator',
           include: ['test/operator/**/*.test.ts'],
+          globalSetup: ['test/operator/setup.ts'],
           fileParallelism: false,
           testTimeout: minute,
           hookTimeout: 5 * minute,

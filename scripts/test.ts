@@ -61,7 +61,11 @@ function summarize(): number {
   const results = readResults();
   const skipped = results.flatMap(([tier, result]) => result.skipped.map((test) => ({ tier, ...test })));
   if (skipped.length > 0) console.log('\nskipped:');
-  for (const { tier, name, reason } of skipped) console.log(`  ${tier}: ${name}: ${reason}`);
+  // Many for the same reason are told of once.
+  for (const group of Map.groupBy(skipped, ({ tier, reason }) => `${tier}: ${reason}`).values()) {
+    const [{ tier, name, reason }] = group as [(typeof skipped)[number]];
+    console.log(`  ${tier}: ${name}${group.length > 1 ? `, and ${group.length - 1} more` : ''}: ${reason}`);
+  }
   console.log('');
   for (const [tier, { passed, failed }] of results) console.log(`${tier}: ${passed} passed, ${failed} failed`);
   const sum = (of: 'passed' | 'failed'): number => results.reduce((total, [, result]) => total + result[of], 0);

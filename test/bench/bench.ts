@@ -14,6 +14,8 @@ export interface Bench {
   metricsSocket: string;
   hostPathPlugin: string | null;
   say: (text: string) => void;
+  /** Aborts when the benchmark is interrupted. */
+  signal: AbortSignal;
 }
 
 let counter = 0;

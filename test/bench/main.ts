@@ -12,6 +12,7 @@ import { measureFio } from './parts/fio.ts';
 import { measureBesideHostPath } from './parts/host-path.ts';
 import { measureLatency } from './parts/latency.ts';
 import { measureMemory } from './parts/memory.ts';
+import { measureOperator } from './parts/operator.ts';
 import { measureSnapshots } from './parts/snapshot.ts';
 import { measureTransfer } from './parts/transfer.ts';
 import { choosePlace, type Place } from './place.ts';
@@ -29,6 +30,7 @@ const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
   snapshot: measureSnapshots,
   memory: measureMemory,
   transfer: measureTransfer,
+  operator: measureOperator,
 };
 
 /** `make bench`. Exits with 0 when everything was measured, whether or not it meets its target: the table says so. */
@@ -81,7 +83,7 @@ async function measureParts(
   const driver = await place.start(workspace, metricsSocket);
   // Without its driver the part that is running fails, and what is left is taken away.
   signal.addEventListener('abort', () => void driver.kill9());
-  const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say };
+  const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say, signal };
   const results: Result[] = [];
   for (const name of names) {
     signal.throwIfAborted();

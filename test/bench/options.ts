@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { GiB, MiB, parseBytes } from '../../src/lib/bytes.ts';
 
-export const partNames = ['fio', 'chain', 'latency', 'snapshot', 'memory', 'transfer'] as const;
+export const partNames = ['fio', 'chain', 'latency', 'snapshot', 'memory', 'transfer', 'operator'] as const;
 export type PartName = (typeof partNames)[number];
 
 /** How much is measured; the quick form shows whether it works, not what is true. */
@@ -16,6 +16,10 @@ export interface Effort {
   liveSnapshots: number;
   /** Data in the 1 TiB volume that is cloned and restored. */
   dataBytes: number;
+  /** DiskImages of a big cluster. */
+  objects: number;
+  /** For how long it is watched that nothing happens. */
+  idleSeconds: number;
 }
 
 export interface BenchOptions {
@@ -32,8 +36,26 @@ export interface BenchOptions {
   directory: string;
 }
 
-const full: Effort = { fioSeconds: 2, fioBytes: GiB, rounds: 12, calls: 40, liveSnapshots: 100, dataBytes: 10 * GiB };
-const quick: Effort = { fioSeconds: 2, fioBytes: 512 * MiB, rounds: 3, calls: 12, liveSnapshots: 20, dataBytes: GiB };
+const full: Effort = {
+  fioSeconds: 2,
+  fioBytes: GiB,
+  rounds: 12,
+  calls: 40,
+  liveSnapshots: 100,
+  dataBytes: 10 * GiB,
+  objects: 10_000,
+  idleSeconds: 30,
+};
+const quick: Effort = {
+  fioSeconds: 2,
+  fioBytes: 512 * MiB,
+  rounds: 3,
+  calls: 12,
+  liveSnapshots: 20,
+  dataBytes: GiB,
+  objects: 1000,
+  idleSeconds: 5,
+};
 
 const bytes = z.string().transform((text, context) => {
   const value = parseBytes(text);

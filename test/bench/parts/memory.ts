@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { GiB, KiB } from '../../../src/lib/bytes.ts';
 import { processesNaming } from '../../standalone.ts';
 import { attach, type Bench, createBlock, fill, remove, uniqueName } from '../bench.ts';
 import { fio } from '../fio.ts';
+import { megabytes } from '../process-figures.ts';
 import { medianResult, type Result } from '../results.ts';
 
 const volumes = 5;
@@ -42,11 +42,4 @@ export async function measureMemory(bench: Bench): Promise<Result[]> {
   await remove(bench, ...made);
   for (const { id } of snapshots) await csi.deleteSnapshot(id);
   return results;
-}
-
-async function megabytes(pid: number, field: 'VmRSS' | 'RssAnon'): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
-  if (kibibytes === undefined) throw new Error(`process ${pid} has ended`);
-  return (Number(kibibytes) * KiB) / 1e6;
 }

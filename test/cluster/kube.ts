@@ -1,0 +1,70 @@
+import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
+import { ApiClient } from '../../src/kube/client.ts';
+import { kubeconfigConnection } from '../../src/kube/kubeconfig.ts';
+import type { KubeObject } from '../../src/kube/objects.ts';
+import { ResourceClient } from '../../src/kube/resource-client.ts';
+import type { ResourceType } from '../../src/kube/resource-type.ts';
+import { systemClock } from '../../src/lib/clock.ts';
+import * as kinds from './kinds.ts';
+
+export type DiskImage = ReturnType<typeof diskImages.parse>;
+
+/** A control plane as its administrator sees it. */
+export type Kube = Awaited<ReturnType<typeof connectKube>>;
+
+export async function connectKube(kubeconfig: string) {
+  const connection = await kubeconfigConnection(kubeconfig, systemClock);
+  const client = new ApiClient({ connection, clock: systemClock, userAgent: 'lamina/test' });
+  const of = <T extends KubeObject>(type: ResourceType<T>) => new ResourceClient(client, type);
+  return {
+    client,
+    of,
+    claims: of(kinds.claims),
+    volumes: of(kinds.volumes),
+    pods: of(kinds.pods),
+    events: of(kinds.events),
+    nodes: of(kinds.nodes),
+    snapshots: of(kinds.volumeSnapshots),
+    contents: of(kinds.snapshotContents),
+    capacities: of(kinds.storageCapacities),
+    leases: of(kinds.leases),
+    diskImages: of(diskImages),
+    diskSnapshots: of(diskSnapshots),
+    diskPools: of(diskPools),
+    /** Whether it answers, and has taken up its work. */
+    isReady: async () => {
+      const answer = await client
+        .open({ method: 'GET', path: '/readyz', signal: AbortSignal.timeout(5000) })
+        .catch(() => null);
+      answer?.resume();
+      return answer !== null;
+    },
+    /** How many requests changed objects, or tried to, by verb and resource; leases are left out. */
+    writes: async () => countWrites(await readText(client, '/metrics')),
+    close: () => client.close(),
+  };
+}
+
+async function readText(client: ApiClient, path: string): Promise<string> {
+  const answer = await client.open({ method: 'GET', path, signal: AbortSignal.timeout(30_000) });
+  return Buffer.concat(await answer.toArray()).toString('utf8');
+}
+
+function countWrites(metrics: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const [, labels = '', value] of metrics.matchAll(/^apiserver_request_total\{(.*)\} (\S+)$/gm)) {
+    const {
+      verb = '',
+      group,
+      resource,
+      subresource,
+    } = Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, text]) => [name, text])) as Record<
+      string,
+      string
+    >;
+    if (!['POST', 'PUT', 'PATCH', 'APPLY', 'DELETE'].includes(verb) || resource === 'leases') continue;
+    const what = `${verb} ${[resource, group, subresource].filter(Boolean).join('.')}`;
+    counts.set(what, (counts.get(what) ?? 0) + Number(value));
+  }
+  return counts;
+}
