@@ -1,0 +1,32 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { stories } from '../stories.ts';
+
+stories('a settled cluster', (scene) => {
+  /** How often objects were changed within some seconds, by verb and resource. */
+  async function writtenIn(seconds: number): Promise<Record<string, number>> {
+    const { kube } = scene();
+    const before = await kube.writes();
+    await delay(seconds * 1000);
+    const changes = [...(await kube.writes())].map(([what, count]) => [what, count - (before.get(what) ?? 0)] as const);
+    return Object.fromEntries(changes.filter(([, count]) => count !== 0));
+  }
+
+  it('is written to by nobody, but for the leases of those who are elected', async () => {
+    const { user, kubelet } = scene();
+    const { volume, node } = await user.claimWithPod({ name: 'quiet' });
+    await kubelet(node).mount(volume);
+    await user.snapshot('taken', 'quiet');
+    await user.declareDisk('declared', { size: '1Gi' });
+    await user.diskWith('declared', 'Ready');
+    // Until what was just made is written down everywhere.
+    const isQuiet = async () => Object.keys(await writtenIn(10)).length === 0;
+    await expect.poll(isQuiet, { timeout: 60_000 }).toBe(true);
+    expect(await writtenIn(35)).toEqual({});
+    await kubelet(node).unmount(volume);
+    await user.remove('pods', 'quiet');
+    await user.remove('claims', 'quiet');
+    await user.remove('snapshots', 'taken');
+    await user.remove('diskImages', 'declared');
+  }, 180_000);
+});
