@@ -1,5 +1,4 @@
 import type { ControllerConfig } from '../config.ts';
-import { startCsiServer } from '../csi/server.ts';
 import { assertInstalledSchema } from '../kube/installed-schema.ts';
 import { TokenReview } from '../kube/token-review.ts';
 import { listSteps } from '../lib/checkpoint.ts';
@@ -7,11 +6,11 @@ import { systemClock as clock } from '../lib/clock.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import type { Logger } from '../lib/logger.ts';
 import { controllerSteps } from '../reconcile/controller-steps.ts';
-import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { type ControllerMetrics, createControllerMetrics } from '../telemetry/metrics.ts';
 import { type Cluster, connectCluster } from './cluster.ts';
 import { ControllerPlugin } from './controller-plugin.ts';
+import { serve } from './serve.ts';
 
 /** How long running calls may take to end when the process is told to stop: they are told to, too. */
 const graceMs = 10_000;
@@ -38,23 +37,22 @@ export async function controller(options: ControllerOptions, stop: AbortSignal):
   }
   const plugin = createPlugin(options, cluster, { logger, metrics });
   metrics.readObjects(() => plugin.readObjects());
-  const ready = async () => plugin.isReady;
-  const csi = await startCsiServer({
-    endpoint: options.socket,
-    identity: { version: options.version, ready },
-    controller: { disks: plugin.service },
+  const served = await serve({
+    socket: options.socket,
+    version: options.version,
+    services: { controller: { disks: plugin.service } },
+    metrics,
+    listen: options.metricsListen,
+    ready: async () => plugin.isReady,
+    authorize: new TokenReview({ client: cluster.client, clock, path: '/metrics' }).authorize,
+    clock,
     logger,
-    onCall: metrics.observeCall,
   });
-  const listen = options.metricsListen;
-  const { authorize } = new TokenReview({ client: cluster.client, clock, path: '/metrics' });
-  const watched = { ready, metrics: metrics.registry, authorize, clock, logger };
-  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   const outcome = await plugin.run(stop, async () => {
     logger.info({}, 'stopping');
-    await csi.stop(graceMs);
+    await served.csi.stop(graceMs);
   });
-  await health?.stop();
+  await served.stopHealth();
   cluster.client.close();
   return outcome === 'lost' ? 1 : 0;
 }

@@ -1,16 +1,15 @@
 import path from 'node:path';
 import type { NodeConfig } from '../config.ts';
-import { startCsiServer } from '../csi/server.ts';
 import { runDirectory } from '../engine/run-directory.ts';
 import { SupervisorClient } from '../engine/supervisor-client.ts';
 import { TokenReview } from '../kube/token-review.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createNodeMetrics } from '../telemetry/metrics.ts';
 import { connectCluster } from './cluster.ts';
 import { NodePlugin } from './node-plugin.ts';
+import { serve } from './serve.ts';
 
 /** How long running calls may take to end when the process is told to stop. */
 const graceMs = 20_000;
@@ -34,23 +33,22 @@ export async function node(options: NodeOptions, stop: AbortSignal): Promise<num
   const engine = new SupervisorClient(runDirectory(path.join(options.runDir, 'engine')), { revive: null, scope: '' });
   metrics.readPools(() => plugin.readPools());
   metrics.readDaemons(() => engine.listDaemons());
-  const ready = async () => plugin.isReady;
-  const csi = await startCsiServer({
-    endpoint: options.socket,
-    identity: { version: options.version, ready },
-    node: { node: plugin.service },
+  const served = await serve({
+    socket: options.socket,
+    version: options.version,
+    services: { node: { node: plugin.service } },
+    metrics,
+    listen: options.metricsListen,
+    ready: async () => plugin.isReady,
+    authorize: new TokenReview({ client: cluster.client, clock, path: '/metrics' }).authorize,
+    clock,
     logger,
-    onCall: metrics.observeCall,
   });
-  const listen = options.metricsListen;
-  const { authorize } = new TokenReview({ client: cluster.client, clock, path: '/metrics' });
-  const watched = { ready, metrics: metrics.registry, authorize, clock, logger };
-  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   await plugin.run(stop, async () => {
     logger.info({}, 'stopping; attached disks stay attached');
-    await csi.stop(graceMs);
+    await served.csi.stop(graceMs);
   });
-  await health?.stop();
+  await served.stopHealth();
   cluster.client.close();
   return 0;
 }

@@ -1,6 +1,5 @@
 import { defaultPoolName } from '../api/names.ts';
 import type { StandaloneConfig } from '../config.ts';
-import { startCsiServer } from '../csi/server.ts';
 import { watchDaemons } from '../engine/daemon-watch.ts';
 import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
@@ -12,12 +11,12 @@ import { systemClock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import { imageSteps, storeSteps } from '../store/steps.ts';
-import { startHealthServer } from '../telemetry/health.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createStandaloneMetrics, type StandaloneMetrics } from '../telemetry/metrics.ts';
 import { LocalDiskService } from './local-disk-service.ts';
 import { type LocalPool, type LocalPoolOptions, openLocalPool } from './local-pool.ts';
 import { readPool } from './pool-reading.ts';
+import { serve } from './serve.ts';
 
 /** A supervisor without daemons ends after this: nothing is left of a plugin that was stopped for good. */
 const supervisorIdleSeconds = 5;
@@ -46,21 +45,20 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   const ready = () => pool.supervisor.listDaemons().then(() => true);
   const node = new Staging({ disks: pool.attachments, nodeName, runDir: pool.runDir, checkpoint, logger });
   const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
-  const csi = await startCsiServer({
-    endpoint: options.socket,
-    identity: { version, ready },
-    controller: { disks },
-    node: { node },
+  const served = await serve({
+    socket: options.socket,
+    version,
+    services: { controller: { disks }, node: { node } },
+    metrics,
+    listen: options.metricsSocket,
+    ready,
+    clock: systemClock,
     logger,
-    onCall: metrics.observeCall,
   });
-  const listen = options.metricsSocket;
-  const watched = { ready, metrics: metrics.registry, clock: systemClock, logger };
-  const health = listen === null ? null : await startHealthServer({ ...watched, listen });
   await untilAborted(stop);
   logger.info({}, 'stopping; attached disks stay attached');
-  await csi.stop(graceMs);
-  await health?.stop();
+  await served.csi.stop(graceMs);
+  await served.stopHealth();
   await watch;
   await pool.compactor.stop();
   await pool.release();
