@@ -1,9 +1,9 @@
-import { once } from 'node:events';
 import { createServer, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
+import { close, listen } from '../lib/http-server.ts';
 import { listenPrivately } from '../lib/unix-socket.ts';
 import { type AnswerOptions, type Authorize, HealthAnswers } from './health-answers.ts';
 import { parseListenAddress, type PortAddress } from './listen-address.ts';
@@ -96,17 +96,4 @@ async function serveNetwork(options: HealthOptions, { host, port }: PortAddress<
 function addressOf(server: Server): string {
   const { address, port, family } = server.address() as AddressInfo;
   return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-async function listen(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
-  server.listen(where);
-  // Rejects with the error of listen().
-  await once(server, 'listening');
-}
-
-async function close(server: Server): Promise<void> {
-  const closed = once(server, 'close');
-  server.close();
-  server.closeAllConnections();
-  await closed;
 }

@@ -1,8 +1,8 @@
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import { close, listen } from '../lib/http-server.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Pool } from '../store/pool.ts';
@@ -63,8 +63,7 @@ export class UserServer {
   }
 
   async listen(port: number, host: string): Promise<AddressInfo> {
-    this.#server.listen(port, host);
-    await once(this.#server, 'listening');
+    await listen(this.#server, { host, port });
     return this.#server.address() as AddressInfo;
   }
 
@@ -76,10 +75,7 @@ export class UserServer {
   /** Breaks off what is being sent. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('the server is closing'));
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
+    await close(this.#server);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
