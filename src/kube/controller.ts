@@ -1,3 +1,4 @@
+import { untilAborted } from '../lib/abort.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -76,12 +77,8 @@ export class Controller {
    */
   async run(signal: AbortSignal): Promise<void> {
     for (const source of this.#sources) await source.whenSynced(signal);
-    const { promise: aborted, resolve } = Promise.withResolvers<void>();
-    const stop = () => resolve();
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
     const workers = signal.aborted ? [] : Array.from({ length: this.#options.workers }, () => this.#work(signal));
-    await aborted;
+    await untilAborted(signal);
     for (const { unsubscribe } of this.#sources) unsubscribe();
     await this.#queue.shutDown('drop');
     await Promise.all(workers);

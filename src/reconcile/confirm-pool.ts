@@ -1,25 +1,15 @@
 import { annotations, diskPoolName } from '../api/names.ts';
 import type { DiskPool } from '../api/objects.ts';
 import type { KubeClient } from '../kube/client.ts';
-import type { KubeObject } from '../kube/objects.ts';
+import { namespaceType } from '../kube/core-kinds.ts';
 import type { Reflector } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
-import type { ResourceType } from '../kube/resource-type.ts';
 import { Backoff } from '../lib/backoff.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { claimForCluster } from '../store/cluster-claim.ts';
 import type { PoolPlace, ServedPool } from './node-pools.ts';
-
-const namespaceType: ResourceType<KubeObject> = {
-  group: '',
-  version: 'v1',
-  kind: 'Namespace',
-  plural: 'namespaces',
-  namespaced: false,
-  parse: (json) => json as KubeObject,
-};
 
 /** There from the first moment of a cluster to its last, so that its uid is the cluster's identity. */
 const identifyingNamespace = 'kube-system';

@@ -22,8 +22,3 @@ export interface NodeContext {
   clock: Clock;
   checkpoint: Checkpoint<NodeStep>;
 }
-
-/** The index by which the DiskImage of a disk is found. */
-export const diskIdIndex = 'diskId';
-/** The index by which those are found that start from an object, or are snapshots of one: `DiskImage media/debian`. */
-export const originIndex = 'origin';

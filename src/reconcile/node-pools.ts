@@ -1,3 +1,4 @@
+import { untilAborted } from '../lib/abort.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -123,7 +124,7 @@ export class NodePools {
       await confirm(place, pool, signal);
       logger.info({ pool: place.name, directory: place.directory }, 'the pool is served');
       this.#set(place.name, { kind: 'serving', pool });
-      await aborted(signal);
+      await untilAborted(signal);
     } finally {
       await pool.close();
     }
@@ -144,11 +145,4 @@ export class NodePools {
 
 function hasDisk({ pool }: DiskContext, diskId: string): boolean {
   return (pool.disks as ReadonlyMap<string, unknown>).has(diskId);
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await promise;
 }

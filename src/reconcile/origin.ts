@@ -2,11 +2,9 @@ import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { keyOf } from '../kube/objects.ts';
 
-/** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing for a blank one. */
+/** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing where that is no object of ours. */
 export function originOfImage({ metadata: { namespace }, spec: { source } }: DiskImage): string[] {
   switch (source.type) {
-    case 'blank':
-      return [];
     case 'diskImage':
       return [`DiskImage ${keyOf({ namespace, ...source.diskImage })}`];
     case 'diskSnapshot':

@@ -15,14 +15,15 @@ import { EventSender } from '../kube/events.ts';
 import { keyOf } from '../kube/objects.ts';
 import { Reflector } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
-import { listSteps } from '../lib/checkpoint.ts';
+import { type Checkpoint, listSteps } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import type { Logger } from '../lib/logger.ts';
+import { indexes } from '../reconcile/caches.ts';
 import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
 import { diskIdOfImage } from '../reconcile/identity.ts';
-import { diskIdIndex, type NodeContext, originIndex } from '../reconcile/node-context.ts';
+import type { NodeContext } from '../reconcile/node-context.ts';
 import { NodeDiskImages } from '../reconcile/node-disk-image.ts';
 import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
 import { NodeDiskSnapshots } from '../reconcile/node-disk-snapshot.ts';
@@ -80,6 +81,7 @@ export class NodePlugin {
   /** For kubelet. Needs no API server. */
   readonly service: PoolsNodeService;
   readonly #parts: NodePluginParts;
+  readonly #checkpoint: Checkpoint<(typeof allSteps)[number]>;
   readonly #pools: NodePools;
   readonly #watched: Watched;
   readonly #events: EventSender;
@@ -90,6 +92,7 @@ export class NodePlugin {
     const { options, cluster, clock, logger, metrics } = parts;
     const { nodeName } = options;
     this.#parts = parts;
+    this.#checkpoint = killingCheckpoint(options.killAt, allSteps);
     this.#watched = watchedBy(parts);
     this.#pools = this.#createPools();
     this.service = new PoolsNodeService(nodeName, this.#pools, (diskId) => this.#lookAt(diskId));
@@ -151,7 +154,7 @@ export class NodePlugin {
       runDir: options.runDir,
       engineDir: path.join(options.runDir, 'engine'),
       policy: options,
-      checkpoint: killingCheckpoint(options.killAt, allSteps),
+      checkpoint: this.#checkpoint,
       logger,
       onFrozen: metrics.observeFreeze,
       onMerged: metrics.observeMerge,
@@ -182,7 +185,7 @@ export class NodePlugin {
       snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
       events: this.#events,
       clock,
-      checkpoint: killingCheckpoint(options.killAt, allSteps),
+      checkpoint: this.#checkpoint,
     };
   }
 
@@ -213,8 +216,9 @@ export class NodePlugin {
 
   /** Has those looked at again that wait for an object which has changed. */
   #wakeWaiting(images: Controller, snapshots: Controller): void {
-    const imagesFrom = (origin: string) => keysOfWaiting(this.#watched.images.cache.byIndex(originIndex, origin));
-    const snapshotsOf = (origin: string) => keysOfWaiting(this.#watched.snapshots.cache.byIndex(originIndex, origin));
+    const imagesFrom = (origin: string) => keysOfWaiting(this.#watched.images.cache.byIndex(indexes.origin, origin));
+    const snapshotsOf = (origin: string) =>
+      keysOfWaiting(this.#watched.snapshots.cache.byIndex(indexes.origin, origin));
     images.watch(this.#watched.images, ({ metadata }) => imagesFrom(`DiskImage ${keyOf(metadata)}`));
     images.watch(this.#watched.snapshots, ({ metadata }) => imagesFrom(`DiskSnapshot ${keyOf(metadata)}`));
     snapshots.watch(this.#watched.images, ({ metadata }) => snapshotsOf(`DiskImage ${keyOf(metadata)}`));
@@ -222,7 +226,7 @@ export class NodePlugin {
 
   /** Has the object of a disk looked at. */
   #lookAt(diskId: string): void {
-    for (const { metadata } of this.#watched.images.cache.byIndex(diskIdIndex, diskId)) {
+    for (const { metadata } of this.#watched.images.cache.byIndex(indexes.id, diskId)) {
       this.#controllers.images.enqueue(keyOf(metadata));
     }
   }
@@ -244,10 +248,10 @@ function watchedBy({ options, cluster, clock, random, logger, metrics: observer 
   const { client, systemNamespace } = cluster;
   const common = { client, clock, random, logger, observer, fieldSelector: `spec.nodeName=${options.nodeName}` };
   const diskIdOf = (image: DiskImage) => [diskIdOfImage(image, systemNamespace)];
-  const indexers = { [diskIdIndex]: diskIdOf, [originIndex]: originOfImage };
+  const indexers = { [indexes.id]: diskIdOf, [indexes.origin]: originOfImage };
   return {
     images: new Reflector({ ...common, type: diskImages, indexers }),
-    snapshots: new Reflector({ ...common, type: diskSnapshots, indexers: { [originIndex]: originOfSnapshot } }),
+    snapshots: new Reflector({ ...common, type: diskSnapshots, indexers: { [indexes.origin]: originOfSnapshot } }),
     pools: new Reflector({ ...common, type: diskPools }),
   };
 }

@@ -22,6 +22,7 @@ import type { Json } from './api-patch.ts';
 import { FakeClusterNode, type FakeNodeOptions, manifest } from './cluster-node.ts';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryLogger } from './memory-logger.ts';
+import { silentObserver } from './silent-observer.ts';
 
 /** What there is in a cluster beside what is ours. */
 export const kubernetesTypes: readonly FakeType[] = [
@@ -118,12 +119,7 @@ export class ClusterScene {
         clock,
         random: () => 0,
         logger,
-        observer: {
-          observeReconcile: () => {},
-          observeQueue: () => {},
-          observeList: () => {},
-          observeWatchFailure: () => {},
-        },
+        observer: silentObserver,
         signal,
       });
       await events.stop();

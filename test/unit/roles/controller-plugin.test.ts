@@ -3,6 +3,7 @@ import { diskImages } from '../../../src/api/objects.ts';
 import { ControllerPlugin } from '../../../src/roles/controller-plugin.ts';
 import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
 import { ClusterScene, failureOf, systemNamespace, until } from '../../fakes/cluster-scene.ts';
+import { silentObserver } from '../../fakes/silent-observer.ts';
 
 let scene: ClusterScene;
 let a: FakeClusterNode;
@@ -42,11 +43,7 @@ class Running {
       random: () => 0,
       logger,
       observer: {
-        observeReconcile: () => {},
-        observeQueue: () => {},
-        observeList: () => {},
-        observeWatchFailure: () => {},
-        observeDroppedEvent: () => {},
+        ...silentObserver,
         setLeader: (isLeader) => {
           this.isLeader = isLeader;
         },
