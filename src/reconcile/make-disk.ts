@@ -79,7 +79,14 @@ function holds({ context: { pool } }: ServedPool, { kind, id }: NonNullable<Sour
 }
 
 function missing({ spec }: DiskImage, { kind, id }: NonNullable<Source>): string {
-  return `The pool ${spec.pool} of this node does not hold the ${kind} ${id} that source.${spec.source.type} names: declare the source, or wait until it is ready.`;
+  const { source } = spec;
+  const name =
+    source.type === 'diskImage'
+      ? source.diskImage.name
+      : source.type === 'diskSnapshot'
+        ? source.diskSnapshot.name
+        : '';
+  return `The pool ${spec.pool} of this node does not hold the ${kind} ${id} of ${source.type} ${name}: declare the source, or wait until it is ready.`;
 }
 
 /** Says in the status of a DiskImage how far its file is written, while that takes long. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { stories } from '../stories.ts';
+import { stories } from './stories.ts';
 
 stories('a settled cluster', (scene) => {
   /** How often objects were changed within some seconds, by verb and resource. */

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
-import { annotations } from '../../../src/api/names.ts';
-import { GiB } from '../../../src/lib/bytes.ts';
-import * as kinds from '../../cluster/kinds.ts';
-import type { Daemon } from '../../cluster/daemon.ts';
-import { stories } from '../stories.ts';
+import { annotations } from '../../src/api/names.ts';
+import { GiB } from '../../src/lib/bytes.ts';
+import * as kinds from '../cluster/kinds.ts';
+import type { Daemon } from '../cluster/daemon.ts';
+import { stories } from './stories.ts';
 
 stories('definitions of another version', (scene) => {
   const name = 'diskimages.lamina.storage';

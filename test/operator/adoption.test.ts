@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { diskPoolName } from '../../../src/api/names.ts';
-import type { KubeObject } from '../../../src/kube/objects.ts';
-import type { ResourceClient } from '../../../src/kube/resource-client.ts';
-import { MiB } from '../../../src/lib/bytes.ts';
-import { handleOf } from '../../cluster/kubelet.ts';
-import { systemNamespace } from '../../cluster/objects.ts';
-import { Ledger } from '../../ledger.ts';
-import { stories } from '../stories.ts';
+import { diskPoolName } from '../../src/api/names.ts';
+import type { KubeObject } from '../../src/kube/objects.ts';
+import type { ResourceClient } from '../../src/kube/resource-client.ts';
+import { MiB } from '../../src/lib/bytes.ts';
+import { handleOf } from '../cluster/kubelet.ts';
+import { systemNamespace } from '../cluster/objects.ts';
+import { Ledger } from '../ledger.ts';
+import { stories } from './stories.ts';
 
 stories('what pools hold', (scene) => {
   /** As whoever loses an etcd, or deletes finalizers by hand. */
@@ -17,7 +17,8 @@ stories('what pools hold', (scene) => {
       await resource.mergePatch(metadata, { metadata: { finalizers: null } });
       await resource.removeIfPresent(metadata);
     }
-    expect(await resource.list()).toEqual([]);
+    // Kubernetes itself keeps volumes until no claim refers to them.
+    await expect.poll(() => resource.list(), { timeout: 10_000 }).toEqual([]);
   }
 
   async function stopRoles(): Promise<void> {

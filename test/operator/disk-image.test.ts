@@ -1,10 +1,10 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { GiB, MiB } from '../../../src/lib/bytes.ts';
-import type { DiskImage } from '../../cluster/kube.ts';
-import type { SimulatedNode } from '../../cluster/simulated-node.ts';
-import { stories } from '../stories.ts';
+import { GiB, MiB } from '../../src/lib/bytes.ts';
+import type { DiskImage } from '../cluster/kube.ts';
+import type { SimulatedNode } from '../cluster/simulated-node.ts';
+import { stories } from './stories.ts';
 
 stories('a declared DiskImage', (scene) => {
   const nodeOf = ({ status }: DiskImage): SimulatedNode => {
