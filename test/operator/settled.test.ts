@@ -20,8 +20,7 @@ stories('a settled cluster', (scene) => {
     await user.declareDisk('declared', { size: '1Gi' });
     await user.diskWith('declared', 'Ready');
     // Until what was just made is written down everywhere.
-    const isQuiet = async () => Object.keys(await writtenIn(10)).length === 0;
-    await expect.poll(isQuiet, { timeout: 60_000 }).toBe(true);
+    await expect.poll(() => writtenIn(10), { timeout: 60_000 }).toEqual({});
     expect(await writtenIn(35)).toEqual({});
     await kubelet(node).unmount(volume);
     await user.remove('pods', 'quiet');

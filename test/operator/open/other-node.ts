@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { MiB } from '../../src/lib/bytes.ts';
-import { Ledger } from '../ledger.ts';
-import { stories } from './stories.ts';
+import { MiB } from '../../../src/lib/bytes.ts';
+import { Ledger } from '../../ledger.ts';
+import { stories } from '../stories.ts';
 
 /**
  * Layers are not moved between nodes: what starts from a snapshot or a volume is made on the node of that, wherever the
