@@ -50,6 +50,32 @@ export async function assertInstalledSchema(options: SchemaCheckOptions, signal:
   }
 }
 
+/** How often definitions that are not the right ones are looked at again. */
+const againMs = 15_000;
+
+/**
+ * Waits until the definitions of our kinds are the right ones, for whoever has something else to do meanwhile.
+ *
+ * @param onWrong called each time they are not, with what to do
+ * @throws the signal's reason
+ */
+export async function untilInstalledSchema(
+  options: SchemaCheckOptions,
+  signal: AbortSignal,
+  onWrong: (error: LaminaError) => void,
+): Promise<void> {
+  for (;;) {
+    try {
+      return await assertInstalledSchema(options, signal);
+    } catch (error) {
+      if (signal.aborted || !isLaminaError(error, 'resource-invalid', 'api-refused')) throw error;
+      onWrong(error);
+      await pause(options.clock, againMs, signal);
+      signal.throwIfAborted();
+    }
+  }
+}
+
 async function assertDefinition(
   definitions: ResourceClient<KubeObject>,
   name: string,
@@ -69,6 +95,6 @@ async function assertDefinition(
 function outdated(problem: string): LaminaError {
   return new LaminaError(
     'resource-invalid',
-    `${problem}: apply those that belong to this program (kubectl apply --server-side -f crds/), then start it again`,
+    `${problem}: apply those that belong to this program (kubectl apply --server-side -f crds/)`,
   );
 }

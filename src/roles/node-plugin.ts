@@ -12,6 +12,7 @@ import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
 import { Controller } from '../kube/controller.ts';
 import { EventSender } from '../kube/events.ts';
+import { untilInstalledSchema } from '../kube/installed-schema.ts';
 import { keyOf } from '../kube/objects.ts';
 import { Reflector } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
@@ -87,6 +88,7 @@ export class NodePlugin {
   readonly #events: EventSender;
   readonly #reports: NodeDiskPools;
   readonly #controllers: Controllers;
+  #isUnderstood = true;
 
   constructor(parts: NodePluginParts) {
     const { options, cluster, clock, logger, metrics } = parts;
@@ -104,9 +106,9 @@ export class NodePlugin {
     this.#controllers = this.#createControllers(context);
   }
 
-  /** Whether every pool is served, or has said why it is not. */
+  /** Whether every pool is served, or has said why it is not, and the cluster's definitions are not wrong ones. */
   get isReady(): boolean {
-    return this.#pools.places.every(({ name }) => this.#pools.state(name)?.kind !== 'starting');
+    return this.#isUnderstood && this.#pools.places.every(({ name }) => this.#pools.state(name)?.kind !== 'starting');
   }
 
   /** For metrics. */
@@ -125,11 +127,27 @@ export class NodePlugin {
     const { images: makers, snapshots: takers, pools: reporters } = this.#controllers;
     const reflectors = [images.run(stop), snapshots.run(stop), pools.run(stop)];
     const serving = this.#pools.run(ended.signal);
+    await this.#untilUnderstood(stop);
     await Promise.all([makers.run(stop), takers.run(stop), reporters.run(stop)]);
     await beforeEnd();
     await this.#sayGoodbye();
     ended.abort();
     await Promise.all([serving, ...reflectors, this.#events.stop()]);
+  }
+
+  /** What the definitions do not know would be dropped silently. kubelet is served meanwhile: what is in use must go on. */
+  async #untilUnderstood(stop: AbortSignal): Promise<void> {
+    const { cluster, clock, random, logger } = this.#parts;
+    const onWrong = (error: Error) => {
+      this.#isUnderstood = false;
+      logger.error({ error: error.message }, 'objects are left alone until their definitions are the right ones');
+    };
+    try {
+      await untilInstalledSchema({ client: cluster.client, clock, random, logger }, stop, onWrong);
+      this.#isUnderstood = true;
+    } catch (error) {
+      if (!stop.aborted) throw error;
+    }
   }
 
   async #sayGoodbye(): Promise<void> {

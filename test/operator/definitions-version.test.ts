@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest';
 import { annotations } from '../../src/api/names.ts';
-import { GiB } from '../../src/lib/bytes.ts';
 import * as kinds from '../cluster/kinds.ts';
 import type { Daemon } from '../cluster/daemon.ts';
 import { stories } from './stories.ts';
@@ -19,25 +18,54 @@ stories('definitions of another version', (scene) => {
     return daemon.lastWords(1);
   }
 
-  it.each([
-    ['older', '0'],
-    ['not ours', null],
-  ])('(%s) keep controller and node from starting, with a sentence that says what to do', async (_, value) => {
-    const { cluster, kube } = scene();
-    const definitions = kube.of(kinds.definitions);
+  /** Runs `work` while the definition is annotated as of another version. */
+  async function withVersion(version: string | null, work: () => Promise<void>): Promise<void> {
+    const definitions = scene().kube.of(kinds.definitions);
     const wanted = (await definitions.get({ name }))?.metadata.annotations?.[annotations.schemaVersion];
-    const annotate = (version: string | null | undefined) =>
-      definitions.mergePatch({ name }, { metadata: { annotations: { [annotations.schemaVersion]: version } } });
-    await annotate(value);
+    const annotate = (value: string | null | undefined) =>
+      definitions.mergePatch({ name }, { metadata: { annotations: { [annotations.schemaVersion]: value } } });
+    await annotate(version);
     try {
-      const node = cluster.simulatedNode('worker-x', [{ name: 'default', filesystem: 'ext4', sizeBytes: GiB }]);
-      for (const daemon of [cluster.controllerDaemon('controller-x'), node.plugin]) {
-        const words = await lastWordsOf(daemon);
-        expect(words).toContain(name);
-        expect(words).toContain('crds/');
-      }
+      await work();
     } finally {
       await annotate(wanted);
     }
+  }
+
+  it.each([
+    ['older', '0'],
+    ['not ours', null],
+  ])('(%s) keep a controller from starting, with a sentence that says what to do', async (_, version) => {
+    await withVersion(version, async () => {
+      const words = await lastWordsOf(scene().cluster.controllerDaemon('controller-x'));
+      expect(words).toContain(name);
+      expect(words).toContain('crds/');
+    });
+  });
+
+  it('keep a node plugin from touching anything but what is in use, until they are the right ones', async () => {
+    const { cluster, user, kubelet } = scene();
+    const { volume } = await user.claimWithPod({ name: 'in-use', node: 'worker-a' });
+    const { plugin } = cluster.workerA;
+    const csi = cluster.workerA.connect();
+    try {
+      await withVersion('0', async () => {
+        await plugin.restart();
+        await expect.poll(() => plugin.lastWords(), { timeout: 20_000 }).toContain('objects are left alone');
+        expect(plugin.lastWords()).toContain(name);
+        expect(await csi.isReady()).toBe(false);
+        await user.declareDisk('later', { size: '64Mi', nodeName: 'worker-a' });
+        await kubelet('worker-a').mount(volume);
+        expect((await scene().kube.diskImages.get(user.at('later')))?.status.diskId).toBeUndefined();
+      });
+      await user.diskWith('later', 'Ready');
+      expect(await csi.isReady()).toBe(true);
+    } finally {
+      csi.close();
+    }
+    await kubelet('worker-a').unmount(volume);
+    await user.remove('pods', 'in-use');
+    await user.remove('claims', 'in-use');
+    await user.remove('diskImages', 'later');
   });
 });

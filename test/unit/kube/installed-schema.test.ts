@@ -3,7 +3,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { schemaVersion } from '../../../src/api/names.ts';
-import { assertInstalledSchema } from '../../../src/kube/installed-schema.ts';
+import { assertInstalledSchema, untilInstalledSchema } from '../../../src/kube/installed-schema.ts';
 import type { Json } from '../../fakes/api-patch.ts';
 import { type Scene, startScene, until } from '../../fakes/kube-scene.ts';
 
@@ -62,7 +62,7 @@ describe('the definitions of our kinds', () => {
     expect(await failureOf(check())).toMatchObject({
       code: 'resource-invalid',
       message:
-        'the definition diskimages.lamina.storage is not installed: apply those that belong to this program (kubectl apply --server-side -f crds/), then start it again',
+        'the definition diskimages.lamina.storage is not installed: apply those that belong to this program (kubectl apply --server-side -f crds/)',
     });
     install();
     scene.server.objects.remove({
@@ -105,5 +105,19 @@ describe('the definitions of our kinds', () => {
   it('that may not be read are a failure at once', async () => {
     scene.server.inject({ fault: { kind: 'status', status: 403, reason: 'Forbidden' } });
     expect((await failureOf(check())).code).toBe('api-refused');
+  });
+
+  it('are looked at again by whoever has something else to do meanwhile', async () => {
+    const { client, clock, logger } = scene;
+    const told: string[] = [];
+    const options = { client, clock, random: () => 0, logger };
+    const waiting = untilInstalledSchema(options, stop.signal, ({ message }) => told.push(message));
+    await until(() => clock.pending.includes(15_000));
+    expect(told).toEqual([expect.stringContaining('is not installed')]);
+    install();
+    clock.advance(15_000);
+    await waiting;
+    expect(told).toHaveLength(1);
+    expect(clock.pending).toEqual([]);
   });
 });
