@@ -4,10 +4,10 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 IMAGE ?= lamina:dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build generate lint format unit integration sanity operator test demo bench image clean
+.PHONY: help setup build generate lint format unit integration sanity operator e2e test demo bench image clean
 
 help: ## Say what the targets do.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: tools by apt, npm packages, Node itself among them.
 	@scripts/setup
@@ -35,6 +35,9 @@ sanity: build ## Run CSI's conformance suite, csi-sanity, against the standalone
 
 operator: build ## Run the tests with a real control plane and the CSI sidecars, where these are at hand (root).
 	@node scripts/test.ts operator
+
+e2e: build ## Tell the stories on a cluster of kind, where docker, kind, kubectl and helm are at hand.
+	@node scripts/test.ts e2e
 
 test: build ## Set up, build, lint and run all tests; ends with the count of all.
 	@node scripts/test.ts lint unit integration sanity operator

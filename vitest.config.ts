@@ -45,6 +45,18 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          // On a cluster of kind, installed by the chart; says what is missing where there is none.
+          name: 'e2e',
+          include: ['test/e2e/**/*.test.ts'],
+          globalSetup: ['test/e2e/setup.ts'],
+          fileParallelism: false,
+          testTimeout: 5 * minute,
+          hookTimeout: 5 * minute,
+        },
+      },
+      {
+        extends: true,
+        test: {
           // In the emulated machine of test/vm/run, which is some twenty times slower.
           name: 'vm',
           include: ['test/vm/**/*.test.ts'],

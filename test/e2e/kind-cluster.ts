@@ -1,0 +1,54 @@
+import { execa } from 'execa';
+import type { Machine } from './machine.ts';
+
+/** A control plane and two workers. */
+const configuration = `
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes: [{ role: control-plane }, { role: worker }, { role: worker }]
+`;
+
+/** A cluster whose nodes are containers of this machine. */
+export class KindCluster {
+  readonly name: string;
+  /** A file of its own, so that nobody's kubectl is pointed elsewhere. */
+  readonly kubeconfig: string;
+
+  constructor(name: string, kubeconfig: string) {
+    this.name = name;
+    this.kubeconfig = kubeconfig;
+  }
+
+  /** @returns whether it was made: false where it was there */
+  async create({ nodeImage }: Machine): Promise<boolean> {
+    const { stdout } = await execa('kind', ['get', 'clusters'], { stderr: 'ignore' });
+    if (stdout.split('\n').includes(this.name)) {
+      await execa('kind', ['export', 'kubeconfig', '--name', this.name, '--kubeconfig', this.kubeconfig]);
+      return false;
+    }
+    const image = nodeImage === undefined ? [] : ['--image', nodeImage];
+    const own = ['--name', this.name, '--kubeconfig', this.kubeconfig, '--config', '-', '--wait', '3m'];
+    await execa('kind', ['create', 'cluster', ...own, ...image], { input: configuration });
+    return true;
+  }
+
+  async destroy(): Promise<void> {
+    await execa('kind', ['delete', 'cluster', '--name', this.name, '--kubeconfig', this.kubeconfig]);
+  }
+
+  /** Brings an image of this machine's container engine to all nodes. */
+  async load(image: string): Promise<void> {
+    await execa('kind', ['load', 'docker-image', '--name', this.name, image]);
+  }
+
+  /** Names of the nodes that run pods of users. */
+  get workers(): readonly [string, string] {
+    return [`${this.name}-worker`, `${this.name}-worker2`];
+  }
+
+  /** Runs a shell script on a node, as root. @returns what it prints */
+  async onNode(node: string, script: string): Promise<string> {
+    const { stdout } = await execa('docker', ['exec', '-i', node, 'bash', '-eu', '-s'], { input: script });
+    return stdout;
+  }
+}

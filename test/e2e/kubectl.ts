@@ -1,0 +1,94 @@
+import { execa } from 'execa';
+import { stringify } from 'yaml';
+import { until } from '../cluster/until.ts';
+
+/** An object as kubectl prints it in JSON. */
+export interface KubernetesObject {
+  kind: string;
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    deletionTimestamp?: string;
+  };
+  // oxlint-disable-next-line typescript/no-explicit-any
+  spec: any;
+  // oxlint-disable-next-line typescript/no-explicit-any
+  status?: any;
+}
+
+const commandTimeoutMs = 120_000;
+
+/** kubectl in one namespace, as a user runs it. */
+export class Kubectl {
+  readonly kubeconfig: string;
+  readonly namespace: string;
+
+  constructor(kubeconfig: string, namespace: string) {
+    this.kubeconfig = kubeconfig;
+    this.namespace = namespace;
+  }
+
+  in(namespace: string): Kubectl {
+    return new Kubectl(this.kubeconfig, namespace);
+  }
+
+  /** @returns what it prints. @throws with what it says of an error */
+  async run(args: readonly string[], options: { input?: string; timeoutMs?: number } = {}): Promise<string> {
+    const { input, timeoutMs = commandTimeoutMs } = options;
+    const { stdout } = await execa('kubectl', ['--namespace', this.namespace, ...args], {
+      env: { KUBECONFIG: this.kubeconfig },
+      timeout: timeoutMs,
+      ...(input === undefined ? { stdin: 'ignore' as const } : { input }),
+    });
+    return stdout;
+  }
+
+  /** Declares objects, given as they are or as YAML. */
+  async apply(...manifests: readonly (object | string)[]): Promise<void> {
+    const input = manifests.map((each) => (typeof each === 'string' ? each : stringify(each))).join('\n---\n');
+    await this.run(['apply', '-f', '-'], { input });
+  }
+
+  async get(kind: string, name: string): Promise<KubernetesObject | undefined> {
+    const json = await this.run(['get', kind, name, '-o', 'json', '--ignore-not-found']);
+    return json === '' ? undefined : (JSON.parse(json) as KubernetesObject);
+  }
+
+  /** @param args such as `--all-namespaces` */
+  async list(kind: string, ...args: readonly string[]): Promise<KubernetesObject[]> {
+    const json = await this.run(['get', kind, '-o', 'json', ...args]);
+    return (JSON.parse(json) as { items: KubernetesObject[] }).items;
+  }
+
+  /** Waits until an object is as wanted. @throws with kubectl's description of it */
+  async untilObject(
+    kind: string,
+    name: string,
+    isRight: (object: KubernetesObject) => boolean,
+    timeoutMs = 120_000,
+  ): Promise<KubernetesObject> {
+    return until(
+      `${kind} ${name} is as wanted`,
+      async () => {
+        const object = await this.get(kind, name);
+        return object && isRight(object) ? object : undefined;
+      },
+      { timeoutMs, more: () => this.run(['describe', kind, name]).catch(String) },
+    );
+  }
+
+  /** Deletes objects, and waits until they are gone. */
+  async remove(kind: string, ...names: readonly string[]): Promise<void> {
+    await this.run(['delete', kind, ...names, '--ignore-not-found', '--wait', '--timeout=120s'], {
+      timeoutMs: 150_000,
+    });
+  }
+
+  /** Runs a shell script in a pod. @returns what it prints */
+  async inPod(pod: string, script: string, timeoutMs = commandTimeoutMs): Promise<string> {
+    return this.run(['exec', '-i', pod, '--', 'bash', '-euo', 'pipefail', '-s'], { input: script, timeoutMs });
+  }
+}

@@ -1,0 +1,49 @@
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
+import { KindCluster } from './kind-cluster.ts';
+import { Kubectl } from './kubectl.ts';
+import { findMachine } from './machine.ts';
+import { tracesOf } from './traces.ts';
+
+/** What a story has at hand. */
+export interface Scene {
+  cluster: KindCluster;
+  /** In a namespace of its own. */
+  kubectl: Kubectl;
+}
+
+/** Everything that is deleted goes: pods first, then their volumes, then what the nodes have of them. */
+const goneTimeoutMs = 120_000;
+
+/**
+ * Stories on the one cluster of the tier, in a namespace that goes with the last of them. Then nothing may be left of
+ * any on any node; what a story that failed leaves is there to be looked at where the cluster is kept.
+ */
+export function stories(title: string, tell: (scene: () => Scene) => void): void {
+  const machine = findMachine();
+  const place = inject('kind');
+  // oxlint-disable-next-line vitest/valid-title
+  describe(title, () => {
+    // oxlint-disable-next-line vitest/no-conditional-tests
+    if ('missing' in machine || place === null) {
+      it('needs a cluster', (context) => context.skip('missing' in machine ? machine.missing : 'none was set up'));
+      return;
+    }
+    const cluster = new KindCluster(place.name, place.kubeconfig);
+    const namespace = `story-${title.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}`.slice(0, 50).replace(/-$/, '');
+    const kubectl = new Kubectl(place.kubeconfig, namespace);
+    let failed = false;
+    beforeAll(() => kubectl.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }));
+    afterEach(({ task }) => {
+      failed ||= task.result?.state === 'fail';
+    });
+    afterAll(async () => {
+      if (!failed) await kubectl.remove('namespace', namespace);
+    });
+    tell(() => ({ cluster, kubectl }));
+    it('leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
+      if (failed) return context.skip('a story before it has failed');
+      await kubectl.remove('namespace', namespace);
+      await expect.poll(() => tracesOf(cluster, kubectl), { timeout: goneTimeoutMs, interval: 1000 }).toEqual([]);
+    });
+  });
+}
