@@ -1,8 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
 import { run } from '../../src/lib/exec.ts';
 import { resultsDirectory, type TierResult } from '../../scripts/test-results.ts';
+import { parseGinkgoReport, type SpecResults } from '../ginkgo-report.ts';
 
 const minute = 60_000;
 
@@ -20,18 +20,6 @@ export interface SanityOptions {
   volumeSizeBytes: number;
 }
 
-export interface SpecResult {
-  name: string;
-  /** Why it failed or was skipped. */
-  reason: string;
-}
-
-export interface SanityResult {
-  passed: string[];
-  failed: SpecResult[];
-  skipped: SpecResult[];
-}
-
 /** Where csi-sanity is; it is built where there is none. */
 export async function findCsiSanity(): Promise<string> {
   const script = path.resolve(import.meta.dirname, '../../scripts/csi-sanity');
@@ -43,7 +31,7 @@ export async function findCsiSanity(): Promise<string> {
 }
 
 /** Runs all specs against the driver on `socket`. */
-export async function runCsiSanity(program: string, options: SanityOptions): Promise<SanityResult> {
+export async function runCsiSanity(program: string, options: SanityOptions): Promise<SpecResults> {
   const at = (name: string) => path.join(options.directory, name);
   await mkdir(options.directory, { recursive: true });
   await writeFile(at('parameters.yaml'), yamlOf(options.parameters));
@@ -66,11 +54,11 @@ export async function runCsiSanity(program: string, options: SanityOptions): Pro
   const args = Object.entries(flags).map(([name, value]) => `-csi.${name}=${value}`);
   // 1 says that specs failed; which ones is in the report.
   await run(program, [...args, ...ginkgo], { timeoutMs: 11 * minute, okExitCodes: [1] });
-  return parseReport(JSON.parse(await readFile(report, 'utf8')));
+  return parseGinkgoReport(JSON.parse(await readFile(report, 'utf8')));
 }
 
 /** Leaves the count of specs for the summary of all tiers. */
-export async function saveResult(name: string, { passed, failed, skipped }: SanityResult): Promise<void> {
+export async function saveResult(name: string, { passed, failed, skipped }: SpecResults): Promise<void> {
   const result: TierResult = { passed: passed.length, failed: failed.length, skipped };
   await mkdir(resultsDirectory, { recursive: true });
   await writeFile(path.join(resultsDirectory, `${name}.json`), JSON.stringify(result));
@@ -93,36 +81,4 @@ const secretKinds = [
 function yamlOf(values: Record<string, string>): string {
   // JSON is YAML.
   return JSON.stringify(values);
-}
-
-const maxReasonLength = 600;
-
-const reportSchema = z.array(
-  z.object({
-    SpecReports: z.array(
-      z.object({
-        ContainerHierarchyTexts: z.array(z.string()).nullable(),
-        LeafNodeType: z.string(),
-        LeafNodeText: z.string(),
-        State: z.string(),
-        Failure: z.object({ Message: z.string() }).optional(),
-      }),
-    ),
-  }),
-);
-
-function parseReport(json: unknown): SanityResult {
-  const specs = reportSchema.parse(json).flatMap((suite) => suite.SpecReports);
-  const result: SanityResult = { passed: [], failed: [], skipped: [] };
-  for (const spec of specs) {
-    const name = [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' ').trim() || spec.LeafNodeType;
-    // Behind this comes a dump of Go's structures.
-    const reason = (spec.Failure?.Message ?? '').slice(0, maxReasonLength);
-    if (spec.State === 'skipped') result.skipped.push({ name, reason });
-    else if (spec.State === 'pending') result.skipped.push({ name, reason: 'switched off in csi-sanity itself' });
-    else if (spec.State !== 'passed') result.failed.push({ name, reason: `${spec.State}: ${reason}` });
-    // Set-up and reports around the specs are nothing to count.
-    else if (spec.LeafNodeType === 'It') result.passed.push(name);
-  }
-  return result;
 }

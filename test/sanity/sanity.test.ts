@@ -3,6 +3,7 @@ import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { GiB } from '../../src/lib/bytes.ts';
 import { run } from '../../src/lib/exec.ts';
+import { switchedOff } from '../ginkgo-report.ts';
 import { type Standalone, startStandalone } from '../standalone.ts';
 import { leftovers, makeWorkspace, removeWorkspace, type Workspace } from '../workspace.ts';
 import { findCsiSanity, runCsiSanity, saveResult } from './csi-sanity.ts';
@@ -22,7 +23,7 @@ const missingCapabilities: Record<string, string> = {
   'ControllerListVolumeHealth not supported': 'LIST_VOLUME_HEALTH',
   'ControllerGetVolumeHealth not supported': 'GET_VOLUME_HEALTH (controller)',
   'NodeGetStorageHealth not supported': 'GET_STORAGE_HEALTH',
-  'switched off in csi-sanity itself': 'a fix in csi-sanity, which has switched it off',
+  [switchedOff]: 'a fix in csi-sanity, which has switched it off',
 };
 
 const secret = 'a-secret-that-no-log-may-hold';
