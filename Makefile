@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 IMAGE ?= lamina:dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build generate lint format unit integration sanity operator e2e test demo bench image clean
+.PHONY: help setup build generate lint format unit integration sanity operator e2e e2e-conformance test demo bench image clean
 
 help: ## Say what the targets do.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ operator: build ## Run the tests with a real control plane and the CSI sidecars,
 
 e2e: build ## Tell the stories on a cluster of kind, where docker, kind, kubectl and helm are at hand.
 	@node scripts/test.ts e2e
+
+e2e-conformance: build ## Run Kubernetes' own storage suite on kind; LAMINA_CONFORMANCE=all for all of it. Takes e2e.test and ginkgo.
+	@node scripts/test.ts conformance
 
 test: build ## Set up, build, lint and run all tests; ends with the count of all.
 	@node scripts/test.ts lint unit integration sanity operator

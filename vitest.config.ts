@@ -57,6 +57,17 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          // Kubernetes' own suite for storage drivers, on the same cluster; LAMINA_CONFORMANCE=all runs all of it.
+          name: 'conformance',
+          include: ['test/conformance/**/*.test.ts'],
+          globalSetup: ['test/e2e/setup.ts'],
+          fileParallelism: false,
+          hookTimeout: 5 * minute,
+        },
+      },
+      {
+        extends: true,
+        test: {
           // In the emulated machine of test/vm/run, which is some twenty times slower.
           name: 'vm',
           include: ['test/vm/**/*.test.ts'],

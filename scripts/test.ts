@@ -7,7 +7,7 @@ import { resultsDirectory, tierResultSchema, type TierResult } from './test-resu
  * and ends with one line that counts them all. The tier `lint` is the linters. A further argument after `--` goes to
  * vitest. Exits with 1 where anything failed.
  */
-const tiers = ['lint', 'unit', 'integration', 'sanity', 'operator', 'e2e'];
+const tiers = ['lint', 'unit', 'integration', 'sanity', 'operator', 'e2e', 'conformance'];
 
 /** Each is one check of the tier `lint`. */
 const linters = [

@@ -1,4 +1,7 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { z } from 'zod';
+import { resultsDirectory, type TierResult } from '../scripts/test-results.ts';
 
 export interface SpecResult {
   name: string;
@@ -47,4 +50,11 @@ export function parseGinkgoReport(json: unknown): SpecResults {
     else if (spec.LeafNodeType === 'It') result.passed.push(name);
   }
   return result;
+}
+
+/** Leaves the count of specs for the summary of all tiers. */
+export async function saveSpecs(name: string, { passed, failed, skipped }: SpecResults): Promise<void> {
+  const result: TierResult = { passed: passed.length, failed: failed.length, skipped };
+  await mkdir(resultsDirectory, { recursive: true });
+  await writeFile(path.join(resultsDirectory, `${name}.json`), JSON.stringify(result));
 }

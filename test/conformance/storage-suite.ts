@@ -52,7 +52,11 @@ export const everything: readonly Selection[] = [
 ];
 
 /** ext4 grows in use only for CAP_SYS_RESOURCE, which some sandboxes take from their root, and so from all nodes of kind. */
-export const growsInUse = '\\(default fs\\).*(edited while pod is using it|expansion of pvcs created for ephemeral pvcs)';
+export const growsInUse =
+  '\\(default fs\\).*(edited while pod is using it|expansion of pvcs created for ephemeral pvcs)';
+
+/** The hello-populator of Kubernetes, from a registry. */
+export const needsImages = 'with any volume data source';
 
 /** Looks in PATH, and in the directories given. */
 export function findPrograms(directories: readonly string[]): SuitePrograms | { missing: string } {

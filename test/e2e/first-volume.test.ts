@@ -7,7 +7,7 @@ stories('the first volume', (scene) => {
   it('is made for a pod, written, and there again for the next pod', async () => {
     const { kubectl } = scene();
     await kubectl.apply(claim({ name: 'first' }), pod({ name: 'writer', claim: 'first' }));
-    await kubectl.run(['wait', 'pod/writer', '--for=condition=Ready', '--timeout=120s'], { timeoutMs: 130_000 });
+    await kubectl.untilReady('writer');
     const sum = await kubectl.inPod(
       'writer',
       'head -c 64M /dev/urandom >/data/file; sync; sha256sum /data/file; stat --file-system --format %T /data',
@@ -15,7 +15,7 @@ stories('the first volume', (scene) => {
     expect(sum).toContain('ext2/ext3');
     await kubectl.remove('pod', 'writer');
     await kubectl.apply(pod({ name: 'reader', claim: 'first' }));
-    await kubectl.run(['wait', 'pod/reader', '--for=condition=Ready', '--timeout=120s'], { timeoutMs: 130_000 });
+    await kubectl.untilReady('reader');
     expect(await kubectl.inPod('reader', 'sha256sum /data/file')).toBe(sum.split('\n')[0]);
   });
 

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { execa } from 'execa';
+import { stringify } from 'yaml';
 import type { KindCluster } from './kind-cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import { type Machine, root } from './machine.ts';
@@ -9,23 +10,34 @@ export const systemNamespace = 'lamina-system';
 const repository = 'docker.io/library/lamina';
 /** Of the image that is tested. Not `latest`, which kubelet would pull. */
 export const imageTag = 'e2e';
+/** The image that is tested, by another tag too. */
+export function image(tag: string): string {
+  return `${repository}:${tag}`;
+}
+
 /** What the pods of the stories run. */
 export const toolsImage = 'docker.io/library/lamina-e2e-tools:1';
 
-/** What differs from the chart's own values: the image as it was built, and what the cluster does not bring. */
-export const values: readonly string[] = [
-  `image.repository=${repository}`,
-  `image.tag=${imageTag}`,
-  'snapshotController.enabled=true',
-];
+/** What differs from the chart's own values: the image as it was built, what the cluster does not bring, a class. */
+const values = {
+  image: { repository, tag: imageTag },
+  snapshotController: { enabled: true },
+  storageClasses: [
+    { name: 'lamina', default: true },
+    // Not ext4: growing a mounted one takes CAP_SYS_RESOURCE, which not every machine gives its root.
+    { name: 'lamina-xfs', parameters: { 'csi.storage.k8s.io/fstype': 'xfs' } },
+    { name: 'lamina-raw', parameters: { format: 'raw', preallocation: 'falloc' } },
+  ],
+  volumeAttributesClasses: [{ name: 'lamina-live-snapshots', parameters: { liveSnapshots: 'true' } }],
+};
 
 /** Builds the images, and brings them to the nodes. */
 export async function loadImages(cluster: KindCluster): Promise<void> {
   const build = (tag: string, directory: string) =>
     execa('docker', ['build', '--quiet', '--network', 'host', '--tag', tag, directory]);
-  await build(`${repository}:${imageTag}`, root);
+  await build(image(imageTag), root);
   await build(toolsImage, path.join(import.meta.dirname, 'image'));
-  await cluster.load(`${repository}:${imageTag}`);
+  await cluster.load(image(imageTag));
   await cluster.load(toolsImage);
 }
 
@@ -39,21 +51,15 @@ export async function helm(
   action: 'install' | 'upgrade',
   { set = [], args = [] }: { set?: readonly string[]; args?: readonly string[] } = {},
 ): Promise<string> {
-  const settings = [...values, ...set].flatMap((value) => ['--set', value]);
-  return runHelm(kubectl, [
-    action,
-    release,
-    path.join(root, 'charts/lamina'),
-    '--create-namespace',
-    ...settings,
-    ...args,
-  ]);
+  const settings = ['--values', '-', ...set.flatMap((value) => ['--set', value])];
+  const chart = path.join(root, 'charts/lamina');
+  return runHelm(kubectl, [action, release, chart, ...settings, ...args], stringify(values));
 }
 
-export async function runHelm(kubectl: Kubectl, args: readonly string[]): Promise<string> {
+export async function runHelm(kubectl: Kubectl, args: readonly string[], input = ''): Promise<string> {
   const { stdout } = await execa('helm', ['--namespace', systemNamespace, ...args], {
     env: { KUBECONFIG: kubectl.kubeconfig },
-    stdin: 'ignore',
+    input,
     timeout: 300_000,
   });
   return stdout;

@@ -51,4 +51,22 @@ export class KindCluster {
     const { stdout } = await execa('docker', ['exec', '-i', node, 'bash', '-eu', '-s'], { input: script });
     return stdout;
   }
+
+  /**
+   * Loop devices on files of a node's pool, and on exports of its storage daemons. Devices are the kernel's: all nodes and
+   * the machine see the same ones, under paths that mean something to whoever attached them. So a node's own are found
+   * by the numbers of the file and of its file system.
+   */
+  async loopsOf(node: string): Promise<string[]> {
+    const loops = await this.onNode(node, loopsOfNode);
+    return loops.split('\n').filter(Boolean);
+  }
 }
+
+const loopsOfNode = `
+own=$(find /var/lib/lamina/layers -name 'data.*' -exec stat --format '%Hd:%Ld %i' {} + 2>/dev/null || true)
+exports=$(grep -F ' /run/lamina/' /proc/self/mountinfo | cut -d' ' -f3 || true)
+losetup --list --noheadings --raw --output NAME,BACK-MAJ:MIN,BACK-INO | while read -r name device inode; do
+  if grep -qFx "$device $inode" <<<"$own" || grep -qFx "$device" <<<"$exports"; then echo "$name"; fi
+done
+`;

@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { stringify } from 'yaml';
 import { until } from '../cluster/until.ts';
+import { snapshot } from './objects.ts';
 
 /** An object as kubectl prints it in JSON. */
 export interface KubernetesObject {
@@ -78,6 +79,31 @@ export class Kubectl {
       },
       { timeoutMs, more: () => this.run(['describe', kind, name]).catch(String) },
     );
+  }
+
+  /** Waits until a pod can be used. @throws with its description */
+  async untilReady(pod: string): Promise<void> {
+    await this.untilObject('pod', pod, ({ status }) =>
+      status?.conditions?.some((is: { type: string; status: string }) => is.type === 'Ready' && is.status === 'True'),
+    );
+  }
+
+  /** Takes a VolumeSnapshot of a claim's volume, and waits until it is ready. */
+  async snapshot(name: string, claimName: string): Promise<void> {
+    await this.apply(snapshot(name, claimName));
+    await this.untilObject('volumesnapshot', name, ({ status }) => status?.readyToUse === true);
+  }
+
+  /** The name of the PersistentVolume, and so of the DiskImage, of a claim. */
+  async volumeOf(claimName: string): Promise<string> {
+    const { spec } = await this.untilObject('pvc', claimName, ({ status }) => status?.phase === 'Bound');
+    return spec.volumeName;
+  }
+
+  /** What a person sees of what happened to an object. */
+  async eventsOf(name: string): Promise<string> {
+    const events = await this.list('events', '--field-selector', `involvedObject.name=${name}`);
+    return events.map((event) => JSON.stringify(event)).join('\n');
   }
 
   /** Deletes objects, and waits until they are gone. */

@@ -34,7 +34,7 @@ export async function setup(project: TestProject): Promise<void> {
   const kubectl = new Kubectl(cluster.kubeconfig, 'default');
   await applySnapshotDefinitions(kubectl, machine);
   const isInstalled = await kubectl.in(systemNamespace).get('deployment', 'lamina-controller');
-  await helm(kubectl, isInstalled ? 'upgrade' : 'install');
+  await helm(kubectl, isInstalled ? 'upgrade' : 'install', { args: isInstalled ? [] : ['--create-namespace'] });
   await untilServing(kubectl, cluster.workers);
   say('it is installed, and serves the pools of both workers');
   project.provide('kind', { name: cluster.name, kubeconfig: cluster.kubeconfig });
@@ -48,5 +48,5 @@ export async function teardown(): Promise<void> {
 
 function stopwatch(): (what: string) => void {
   const start = performance.now();
-  return (what) => console.log(`e2e: ${what} (${Math.round((performance.now() - start) / 1000)} s)`);
+  return (what) => process.stdout.write(`e2e: ${what} (${Math.round((performance.now() - start) / 1000)} s)\n`);
 }

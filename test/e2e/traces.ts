@@ -4,11 +4,7 @@ import type { Kubectl } from './kubectl.ts';
 /** Directories of a pool that are empty without disks. */
 const filled = ['layers', 'disks', 'snapshots', 'images', 'incoming', 'tmp'].join(' ');
 
-/**
- * What volumes leave on a node while they are there: storage daemons, mounts, files of the pool, and loop devices. Those
- * are the kernel's, and all nodes and the machine see the same ones under paths that mean something to whoever attached
- * them: a node's own are found by the numbers of the file and of its file system.
- */
+/** What volumes leave on a node while they are there, beside loop devices: storage daemons, mounts, files of the pool. */
 const look = `
 pool=/var/lib/lamina
 for process in /proc/[0-9]*; do
@@ -19,11 +15,6 @@ grep -E '/csi\\.lamina\\.storage/|/kubernetes\\.io~csi/pvc-|/run/lamina/' /proc/
 for directory in ${filled}; do
   [ ! -d "$pool/$directory" ] || find "$pool/$directory" -mindepth 1 -maxdepth 1 | sed 's/^/file: /'
 done
-own=$(find "$pool/layers" -name 'data.*' -exec stat --format '%Hd:%Ld %i' {} + 2>/dev/null || true)
-exports=$(grep -F ' /run/lamina/' /proc/self/mountinfo | cut -d' ' -f3 || true)
-losetup --list --noheadings --raw --output NAME,BACK-MAJ:MIN,BACK-INO | while read -r name device inode; do
-  if grep -qFx "$device $inode" <<<"$own" || grep -qFx "$device" <<<"$exports"; then echo "loop device: $name"; fi
-done
 `;
 
 /** What is there of volumes in the whole cluster, one line for each trace; nothing after all of them are deleted. */
@@ -31,7 +22,8 @@ export async function tracesOf(cluster: KindCluster, kubectl: Kubectl): Promise<
   const nodes = await Promise.all(
     cluster.workers.map(async (node) => {
       const lines = (await cluster.onNode(node, look)).split('\n').filter(Boolean);
-      return lines.map((line) => `${node}: ${line}`);
+      const loops = (await cluster.loopsOf(node)).map((loop) => `loop device: ${loop}`);
+      return [...lines, ...loops].map((line) => `${node}: ${line}`);
     }),
   );
   const kinds =

@@ -1,7 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { run } from '../../src/lib/exec.ts';
-import { resultsDirectory, type TierResult } from '../../scripts/test-results.ts';
 import { parseGinkgoReport, type SpecResults } from '../ginkgo-report.ts';
 
 const minute = 60_000;
@@ -55,13 +54,6 @@ export async function runCsiSanity(program: string, options: SanityOptions): Pro
   // 1 says that specs failed; which ones is in the report.
   await run(program, [...args, ...ginkgo], { timeoutMs: 11 * minute, okExitCodes: [1] });
   return parseGinkgoReport(JSON.parse(await readFile(report, 'utf8')));
-}
-
-/** Leaves the count of specs for the summary of all tiers. */
-export async function saveResult(name: string, { passed, failed, skipped }: SpecResults): Promise<void> {
-  const result: TierResult = { passed: passed.length, failed: failed.length, skipped };
-  await mkdir(resultsDirectory, { recursive: true });
-  await writeFile(path.join(resultsDirectory, `${name}.json`), JSON.stringify(result));
 }
 
 const secretKinds = [

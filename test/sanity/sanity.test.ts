@@ -3,10 +3,10 @@ import path from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { GiB } from '../../src/lib/bytes.ts';
 import { run } from '../../src/lib/exec.ts';
-import { switchedOff } from '../ginkgo-report.ts';
+import { saveSpecs, switchedOff } from '../ginkgo-report.ts';
 import { type Standalone, startStandalone } from '../standalone.ts';
 import { leftovers, makeWorkspace, removeWorkspace, type Workspace } from '../workspace.ts';
-import { findCsiSanity, runCsiSanity, saveResult } from './csi-sanity.ts';
+import { findCsiSanity, runCsiSanity } from './csi-sanity.ts';
 import { type ImageCommand, imageCommand } from './image.ts';
 
 /** Where set, the program of this container image is tested instead of bin/lamina. */
@@ -67,7 +67,7 @@ describe.each([
       name: spec,
       reason: missingCapabilities[reason] ?? reason,
     }));
-    await saveResult(`csi-sanity-${name}`, { ...result, skipped });
+    await saveSpecs(`csi-sanity-${name}`, { ...result, skipped });
     process.stdout.write(`${describeRun(name, result.passed.length, skipped)}\n`);
 
     expect(result.failed).toEqual([]);

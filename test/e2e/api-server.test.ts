@@ -1,0 +1,45 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { claim, pod } from './objects.ts';
+import { stories } from './stories.ts';
+import { expectWritten, writerScript } from './writer.ts';
+
+const awayMs = 60_000;
+
+stories('an API server that is away for a minute', (scene) => {
+  it('stops no pod from using its volume, and everything goes on when it is back', async () => {
+    const { kubectl, cluster } = scene();
+    await kubectl.apply(claim({ name: 'used' }), pod({ name: 'used', claim: 'used', script: writerScript }));
+    await kubectl.untilReady('used');
+    const { spec } = (await kubectl.get('pod', 'used')) ?? { spec: {} };
+    const inside = (script: string) =>
+      cluster.onNode(
+        spec.nodeName,
+        `crictl exec "$(crictl ps -q --label io.kubernetes.pod.name=used)" bash -c '${script}'`,
+      );
+    const done = async () => Number(await inside('cat /tmp/done || echo 0'));
+    const controlPlane = `${cluster.name}-control-plane`;
+    const manifest = '/etc/kubernetes/manifests/kube-apiserver.yaml';
+    await cluster.onNode(controlPlane, `mv ${manifest} /root/`);
+    try {
+      const isAway = () =>
+        kubectl.run(['get', '--raw', '/readyz'], { timeoutMs: 10_000 }).then(
+          () => false,
+          () => true,
+        );
+      await expect.poll(isAway, { timeout: 60_000, interval: 500 }).toBe(true);
+      const before = await done();
+      await delay(awayMs);
+      expect(await done()).toBeGreaterThan(before + 100);
+      expect(await inside('cat /tmp/errors 2>/dev/null | wc -l')).toBe('0');
+    } finally {
+      await cluster.onNode(controlPlane, `mv /root/kube-apiserver.yaml ${manifest}`);
+    }
+    const isBack = () => kubectl.run(['get', '--raw', '/readyz']).catch(() => '');
+    await expect.poll(isBack, { timeout: 120_000, interval: 1000 }).toBe('ok');
+    await kubectl.apply(claim({ name: 'after' }), pod({ name: 'after', claim: 'after' }));
+    await kubectl.untilReady('after');
+    await kubectl.snapshot('after', 'used');
+    await expectWritten(kubectl, 'used', await done());
+  });
+});

@@ -1,0 +1,46 @@
+import { execa } from 'execa';
+import { expect, it } from 'vitest';
+import { untilServing } from './installation.ts';
+import { claim, pod } from './objects.ts';
+import { stories } from './stories.ts';
+import { expectWritten, progressOf, writerScript } from './writer.ts';
+
+stories('a node that loses its power', (scene) => {
+  it('has all volumes back with what was flushed to them, and takes new ones', async () => {
+    const { kubectl, cluster } = scene();
+    const [node] = cluster.workers;
+    const names = ['qcow2', 'raw'];
+    for (const [name, storageClassName] of [
+      ['qcow2', 'lamina'],
+      ['raw', 'lamina-raw'],
+    ] as const) {
+      await kubectl.apply(claim({ name, storageClassName }), pod({ name, claim: name, node, script: writerScript }));
+      await kubectl.untilReady(name);
+    }
+    const done = new Map<string, number>();
+    for (const name of names) done.set(name, await progressOf(kubectl, name));
+    const address = () =>
+      execa('docker', ['inspect', '--format', '{{.NetworkSettings.Networks.kind.IPAddress}}', node]);
+    const before = (await address()).stdout;
+    const loops = (await cluster.loopsOf(node)).join(' ');
+    await execa('docker', ['kill', node]);
+    // What a machine loses with its power; a container's devices are those of the machine that it runs on.
+    for (const loop of loops.split(' ').filter(Boolean)) await execa('losetup', ['--detach', loop]);
+    await execa('docker', ['start', node]);
+    expect((await address()).stdout).toBe(before);
+
+    const isReady = ({ status }: { status?: { conditions: { type: string; status: string }[] } }) =>
+      status?.conditions.some((is) => is.type === 'Ready' && is.status === 'True') ?? false;
+    await kubectl.untilObject('node', node, isReady, 240_000);
+    await untilServing(kubectl, cluster.workers);
+    for (const name of names) {
+      await kubectl.remove('pod', name);
+      await kubectl.apply(pod({ name, claim: name, script: writerScript }));
+      await kubectl.untilReady(name);
+      await expectWritten(kubectl, name, done.get(name) ?? Number.NaN);
+      await progressOf(kubectl, name);
+    }
+    await kubectl.apply(claim({ name: 'new' }), pod({ name: 'new', claim: 'new', node }));
+    await kubectl.untilReady('new');
+  }, 600_000);
+});
