@@ -142,9 +142,39 @@ export async function hasDirectIo(device: string): Promise<boolean> {
   return (await readAttribute(device, 'loop/dio')) === '1';
 }
 
-/** Makes the kernel refuse discards, so that no mkfs or fstrim can punch holes into a preallocated file. */
+/**
+ * Makes the kernel refuse discards, so that no mkfs or fstrim can punch holes into a preallocated file.
+ *
+ * @throws LaminaError `unsupported` where /sys is read-only and stays so
+ */
 export async function forbidDiscard(device: string): Promise<void> {
-  if (!(await forbidsDiscard(device))) await writeFile(path.join(sysfsOf(device), discardLimit), '0');
+  if (await forbidsDiscard(device)) return;
+  const limit = path.join(sysfsOf(device), discardLimit);
+  try {
+    await writeFile(limit, '0');
+  } catch (error) {
+    if (errnoOf(error) !== 'EROFS') throw error;
+    await makeSysfsWritable();
+    await writeFile(limit, '0');
+  }
+}
+
+/**
+ * Some container engines give even privileged containers a /sys that is mounted read-only: their own, which they may
+ * mount again.
+ *
+ * @throws LaminaError `unsupported`
+ */
+async function makeSysfsWritable(): Promise<void> {
+  try {
+    await run('mount', ['-o', 'remount,rw', '/sys'], { timeoutMs });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new LaminaError(
+      'unsupported',
+      `preallocated disks are attached so that nothing gives their space back, which takes a writable /sys: mount it so for the plugin (${message})`,
+    );
+  }
 }
 
 async function forbidsDiscard(device: string): Promise<boolean> {

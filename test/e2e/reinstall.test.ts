@@ -50,7 +50,10 @@ stories('what is uninstalled and installed again', (scene) => {
     await kubectl.untilReady('idle');
     await expectWritten(kubectl, 'idle', idle);
     const dataSource = { kind: 'VolumeSnapshot', name: 'taken' } as const;
-    await kubectl.apply(claim({ name: 'restored', dataSource }), pod({ name: 'restored', claim: 'restored' }));
+    await kubectl.apply(
+      claim({ name: 'restored', dataSource }),
+      pod({ name: 'restored', claim: 'restored', node: nodeB }),
+    );
     await kubectl.untilReady('restored');
     await expectWritten(kubectl, 'restored', idle);
   });

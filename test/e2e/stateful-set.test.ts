@@ -23,6 +23,8 @@ const statefulSet = {
             maxSkew: 1,
             topologyKey: 'kubernetes.io/hostname',
             whenUnsatisfiable: 'DoNotSchedule',
+            // The control plane takes none.
+            nodeTaintsPolicy: 'Honor',
             labelSelector: { matchLabels: { app: 'set' } },
           },
         ],

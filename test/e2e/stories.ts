@@ -16,7 +16,7 @@ const goneTimeoutMs = 120_000;
 
 /**
  * Stories on the one cluster of the tier, in a namespace that goes with the last of them. Then nothing may be left of
- * any on any node; what a story that failed leaves is there to be looked at where the cluster is kept.
+ * any on any node.
  */
 export function stories(title: string, tell: (scene: () => Scene) => void): void {
   const machine = findMachine();
@@ -36,9 +36,8 @@ export function stories(title: string, tell: (scene: () => Scene) => void): void
     afterEach(({ task }) => {
       failed ||= task.result?.state === 'fail';
     });
-    afterAll(async () => {
-      if (!failed) await kubectl.remove('namespace', namespace);
-    });
+    // Also of a story that failed, or all that come after it would find what it left.
+    afterAll(() => kubectl.remove('namespace', namespace));
     tell(() => ({ cluster, kubectl }));
     it('leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
       if (failed) return context.skip('a story before it has failed');

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
+import { errorsOf, expectWritten, progressOf, writerScript } from './writer.ts';
 
 stories('volumes of all kinds', (scene) => {
   it('are cloned, and the clone and the source go their own ways', async () => {
@@ -9,7 +10,10 @@ stories('volumes of all kinds', (scene) => {
     await kubectl.untilReady('source');
     const sum = await kubectl.inPod('source', 'head -c 16M /dev/urandom >/data/file; sync; sha256sum /data/file');
     const dataSource = { kind: 'PersistentVolumeClaim', name: 'source' } as const;
-    await kubectl.apply(claim({ name: 'clone', size: '2Gi', dataSource }), pod({ name: 'clone', claim: 'clone' }));
+    // Layers are not moved between nodes: it can be nowhere else (docs/limitations.md).
+    const node = (await kubectl.get('pod', 'source'))?.spec.nodeName;
+    const clone = claim({ name: 'clone', size: '2Gi', dataSource });
+    await kubectl.apply(clone, pod({ name: 'clone', claim: 'clone', node }));
     await kubectl.untilReady('clone');
     await kubectl.inPod('source', 'echo changed >/data/file; sync');
     expect(await kubectl.inPod('clone', 'sha256sum /data/file')).toBe(sum);
@@ -23,13 +27,17 @@ stories('volumes of all kinds', (scene) => {
     const { kubectl } = scene();
     const size = () => kubectl.inPod('growing', 'df --output=size --block-size=1M /data | tail -1').then(Number);
     const growing = claim({ name: 'growing', storageClassName: 'lamina-xfs' });
-    await kubectl.apply(growing, pod({ name: 'growing', claim: 'growing' }));
+    await kubectl.apply(growing, pod({ name: 'growing', claim: 'growing', script: writerScript }));
     await kubectl.untilReady('growing');
+    await progressOf(kubectl, 'growing');
     expect(await size()).toBeLessThan(1024);
     const bigger = { spec: { resources: { requests: { storage: '3Gi' } } } };
     await kubectl.run(['patch', 'pvc', 'growing', '--patch', JSON.stringify(bigger)]);
     await expect.poll(size, { timeout: 120_000, interval: 1000 }).toBeGreaterThan(2900);
     await kubectl.untilObject('pvc', 'growing', ({ status }) => status?.capacity?.storage === '3Gi');
+    const done = await progressOf(kubectl, 'growing');
+    expect(await errorsOf(kubectl, 'growing')).toBe(0);
+    await expectWritten(kubectl, 'growing', done);
   });
 
   it('are block devices where that is wanted', async () => {
