@@ -29,7 +29,19 @@ export class LoopBackend {
 
   /** Idempotent. @returns the device's path. @throws LaminaError `disk-in-use` */
   async attach(file: string, options: { discard: boolean }): Promise<string> {
-    const device = (await this.find(file)) ?? (await createLoopDevice(file, { directIo: this.#directIo }));
+    const found = await this.find(file);
+    if (found !== null) return this.#prepare(found, file, options);
+    const device = await createLoopDevice(file, { directIo: this.#directIo });
+    try {
+      return await this.#prepare(device, file, options);
+    } catch (error) {
+      // Whoever is told that it failed for good does not ask for it to be detached.
+      await removeLoopDevice(device);
+      throw error;
+    }
+  }
+
+  async #prepare(device: string, file: string, options: { discard: boolean }): Promise<string> {
     await refuseClosing(device);
     this.#checkpoint('attach-loop/device-made');
     if (!options.discard) await forbidDiscard(device);
