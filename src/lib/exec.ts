@@ -11,6 +11,20 @@ export interface RunOptions {
   /** Lowest CPU and I/O priority, for work nobody waits for. */
   background?: boolean;
   signal?: AbortSignal;
+  /** For tools that read what somebody else has made. */
+  confined?: Confinement;
+}
+
+/** What a tool may do that reads a file nobody trusts. It runs without privileges and without a network. */
+export interface Confinement {
+  /** User and group that nobody else is; the tool opens only what that may. */
+  userId: number;
+  cpuSeconds: number;
+  addressSpaceBytes: number;
+  /** No file is written beyond it. */
+  fileBytes: number;
+  /** Open files, which are the descriptors 3, 4, … of the tool: `/proc/self/fd/3`. */
+  descriptors: readonly number[];
 }
 
 export interface RunResult {
@@ -32,16 +46,23 @@ const maxOutputBytes = 16 * 1024 * 1024;
  * @throws LaminaError `tool-missing`, `timeout`, or `tool-failed` with the tool's last words.
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-  const prefix = [...endsWithUs];
+  const { confined } = options;
+  const prefix = confined ? confinement(confined) : [...endsWithUs];
   if (options.background) prefix.push('nice', '-n', '19', 'ionice', '-c', '3');
   const command = [file, ...args].join(' ');
-  const child = execa('setpriv', [...prefix, file, ...args], {
+  // No network first, which takes a privilege that setpriv then gives up.
+  const [first, ...rest] = [...(confined ? ['unshare', '--net', '--'] : []), 'setpriv', ...prefix, file, ...args];
+  const child = execa(first as string, rest, {
     ...environment,
     reject: false,
     timeout: options.timeoutMs,
     killSignal: 'SIGKILL',
     maxBuffer: maxOutputBytes,
-    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+    ...(confined
+      ? { stdio: ['ignore', 'pipe', 'pipe', ...confined.descriptors.map((each) => each as OpenDescriptor)] }
+      : options.input === undefined
+        ? { stdin: 'ignore' as const }
+        : { input: options.input }),
     ...(options.signal ? { cancelSignal: options.signal } : {}),
   });
   const result = await endOrStuck(child, options.timeoutMs);
@@ -85,6 +106,21 @@ const environment = {
   env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
   extendEnv: false,
 } as const;
+function confinement({ userId, cpuSeconds, addressSpaceBytes, fileBytes }: Confinement): string[] {
+  const user = [`--reuid=${userId}`, `--regid=${userId}`, '--clear-groups', '--no-new-privs'];
+  const limits = [
+    `--cpu=${cpuSeconds}`,
+    `--as=${addressSpaceBytes}`,
+    `--fsize=${fileBytes}`,
+    '--nofile=64',
+    '--core=0',
+  ];
+  return [...user, '--inh-caps=-all', '--bounding-set=-all', ...endsWithUs, 'prlimit', ...limits, '--'];
+}
+
+/** What execa's types know of numbers; it takes any. */
+type OpenDescriptor = 3;
+
 /** Options of setpriv(1). */
 const endsWithUs = ['--pdeathsig', 'KILL', '--'];
 

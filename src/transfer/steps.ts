@@ -13,3 +13,10 @@ export const transferSteps = {
 } as const;
 
 export type TransferStep = StepsOf<typeof transferSteps>;
+
+/** The same of an import; `progressed` is reported again and again. What follows are the steps of create-image. */
+export const importSteps = {
+  'import-image': ['begun', 'progressed', 'downloaded', 'accepted'],
+} as const;
+
+export type ImportStep = StepsOf<typeof importSteps>;

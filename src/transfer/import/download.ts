@@ -1,0 +1,138 @@
+import type { IncomingMessage } from 'node:http';
+import { Backoff } from '../../lib/backoff.ts';
+import { pause } from '../../lib/clock.ts';
+import { isLaminaError, LaminaError } from '../../lib/errors.ts';
+import { parseContentRange } from '../byte-range.ts';
+import { httpGet, unreachable } from './http-get.ts';
+import type { ImportContext, ImportRequest } from './import-request.ts';
+import { commitBytes, type IncomingImage } from './incoming-image.ts';
+
+/** After so many failures without a byte in between, it is left to the caller to try again later. */
+const maxFailures = 5;
+const backoff = { baseMs: 200, maxMs: 5000, jitter: 0.3, random: Math.random };
+const writeBytes = 1024 * 1024;
+
+export type Download = Pick<ImportRequest, 'source' | 'signal' | 'onProgress'>;
+
+/**
+ * Brings the file at an URL into `incoming`, whole. Goes on where a broken connection or an earlier process stopped, where
+ * the server can tell that the file is still the same; else it begins anew.
+ *
+ * @throws LaminaError `source-unavailable`, `source-denied`, `pool-full`
+ */
+export async function download(context: ImportContext, request: Download, incoming: IncomingImage): Promise<void> {
+  const failures = new Backoff(backoff);
+  for (;;) {
+    const before = incoming.offsetBytes;
+    try {
+      await receive(context, request, incoming);
+      return;
+    } catch (error) {
+      if (incoming.offsetBytes > before) failures.reset();
+      if (!isLaminaError(error, 'source-unavailable') || failures.failures >= maxFailures) throw error;
+      await pause(context.clock, failures.next(), request.signal);
+      request.signal.throwIfAborted();
+    }
+  }
+}
+
+/** Over one connection, to its end or as far as it goes. */
+async function receive(
+  context: ImportContext,
+  { source, signal, onProgress }: Download,
+  incoming: IncomingImage,
+): Promise<void> {
+  if (incoming.offsetBytes > 0 && incoming.validator === null) await incoming.restart();
+  const { offsetBytes: from, validator } = incoming;
+  const headers: Record<string, string> =
+    from > 0 && validator !== null ? { range: `bytes=${from}-`, 'if-range': validator } : {};
+  const body = await httpGet({ source, headers, stallMs: context.stallMs, signal });
+  try {
+    const totalBytes = await begin(source.url, body, incoming);
+    if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);
+    for await (const chunk of blocks(body, source.url, signal)) {
+      if (totalBytes !== null && incoming.offsetBytes + chunk.length > totalBytes) {
+        throw new LaminaError(
+          'source-unavailable',
+          `${source.url} sends more than the ${totalBytes} bytes it promised`,
+        );
+      }
+      await context.limit.take(chunk.length, signal);
+      if (await incoming.write(chunk)) {
+        context.checkpoint('import-image/progressed');
+        await context.space.assertRoom(commitBytes);
+      }
+      onProgress?.({ stage: 'downloading', doneBytes: incoming.offsetBytes, totalBytes });
+    }
+    if (totalBytes !== null && incoming.offsetBytes < totalBytes) {
+      throw new LaminaError(
+        'source-unavailable',
+        `${source.url} ended after ${incoming.offsetBytes} of ${totalBytes} bytes`,
+      );
+    }
+  } finally {
+    body.destroy();
+  }
+}
+
+/** Takes an answer's head. @returns of how many bytes the whole file is, where it is known */
+async function begin(url: string, body: IncomingMessage, incoming: IncomingImage): Promise<number | null> {
+  const { statusCode, headers } = body;
+  const encoding = headers['content-encoding'] ?? 'identity';
+  if (encoding !== 'identity')
+    throw new LaminaError('source-denied', `${url} sends its file in the encoding ${encoding}`);
+  if (statusCode === 206) {
+    const range = parseContentRange(headers['content-range'] ?? '');
+    if (range?.start === incoming.offsetBytes) return range.totalBytes;
+    await incoming.restart();
+    throw new LaminaError('source-unavailable', `${url} answered with another range than was asked for`);
+  }
+  if (statusCode === 200) {
+    if (incoming.offsetBytes > 0) await incoming.restart();
+    incoming.validator = validatorOf(body);
+    return headers['content-length'] === undefined ? null : Number(headers['content-length']);
+  }
+  if (statusCode === 416) await incoming.restart();
+  throw refusal(url, body);
+}
+
+/** What tells whether the file is the same byte for byte; a weak ETag does not. */
+function validatorOf({ headers }: IncomingMessage): string | null {
+  if (headers['accept-ranges'] === 'none') return null;
+  const { etag } = headers;
+  if (etag !== undefined) return etag.startsWith('"') ? etag : null;
+  return headers['last-modified'] ?? null;
+}
+
+function refusal(url: string, { statusCode = 0, statusMessage = '' }: IncomingMessage): LaminaError {
+  const passes = statusCode >= 500 || [408, 416, 425, 429].includes(statusCode);
+  const what = `${url} answers ${statusCode} ${statusMessage}`.trim();
+  return passes
+    ? new LaminaError('source-unavailable', what)
+    : new LaminaError('source-denied', `${what}: correct the URL, or the headers that are sent with it`);
+}
+
+/** The body in pieces that are worth a write each. */
+async function* blocks(body: IncomingMessage, url: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+  let waiting: Buffer[] = [];
+  let bytes = 0;
+  const take = () => {
+    const block = Buffer.concat(waiting, bytes);
+    [waiting, bytes] = [[], 0];
+    return block;
+  };
+  let failure: unknown;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      waiting.push(chunk);
+      bytes += chunk.length;
+      if (bytes >= writeBytes) yield take();
+    }
+  } catch (error) {
+    failure = error;
+  }
+  signal.throwIfAborted();
+  // What came before the connection broke is kept.
+  if (bytes > 0) yield take();
+  if (failure !== undefined) throw isLaminaError(failure) ? failure : unreachable(url, failure);
+}

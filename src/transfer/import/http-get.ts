@@ -1,0 +1,75 @@
+import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http';
+import { request as tlsRequest } from 'node:https';
+import { LaminaError, messageOf } from '../../lib/errors.ts';
+import type { HttpSource } from './import-request.ts';
+
+const maxRedirects = 10;
+const redirects: readonly number[] = [301, 302, 303, 307, 308];
+
+export interface Get {
+  source: Pick<HttpSource, 'url' | 'headers' | 'certificateAuthority'>;
+  /** Of this request; sent to every origin that it is redirected to. */
+  headers: Readonly<Record<string, string>>;
+  stallMs: number;
+  signal: AbortSignal;
+}
+
+/**
+ * Asks a web server for a file, following redirects: not from https to http, and with the source's own headers to its
+ * own origin only. The caller reads the body to its end, or destroys it.
+ *
+ * @throws LaminaError `source-unavailable` where the server cannot be reached or stalls, `source-denied` for a redirect
+ *   that is not followed
+ */
+export async function httpGet(get: Get): Promise<IncomingMessage> {
+  const origin = new URL(get.source.url).origin;
+  let url = new URL(get.source.url);
+  for (let count = 0; count <= maxRedirects; count++) {
+    const secret = url.origin === origin ? get.source.headers : {};
+    const answer = await getOnce(url, { ...get, headers: { ...secret, ...get.headers } });
+    const { location } = answer.headers;
+    if (!redirects.includes(answer.statusCode ?? 0) || location === undefined) return answer;
+    answer.destroy();
+    url = nextUrl(url, location);
+  }
+  throw new LaminaError('source-denied', `${get.source.url}: more than ${maxRedirects} redirects: name where it ends`);
+}
+
+function nextUrl(from: URL, location: string): URL {
+  const refuse = (why: string) => new LaminaError('source-denied', `${from.href} redirects to ${location}: ${why}`);
+  const next = URL.parse(location, from.href);
+  if (!next || !['http:', 'https:'].includes(next.protocol)) throw refuse('that is no http or https URL');
+  if (from.protocol === 'https:' && next.protocol === 'http:') {
+    throw refuse('from https to http nothing is followed; name an https URL that stays so');
+  }
+  return next;
+}
+
+async function getOnce(url: URL, { source, headers, stallMs, signal }: Get): Promise<IncomingMessage> {
+  signal.throwIfAborted();
+  const options = { headers: { 'accept-encoding': 'identity', 'user-agent': 'lamina', ...headers }, signal };
+  const ca = source.certificateAuthority === null ? {} : { ca: source.certificateAuthority };
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  let sent: ClientRequest;
+  try {
+    sent =
+      url.protocol === 'https:'
+        ? tlsRequest(url, { ...options, ...ca, agent: false })
+        : plainRequest(url, { ...options, agent: false });
+  } catch (error) {
+    throw new LaminaError('invalid-parameter', `${url.href} cannot be asked for: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  sent.setTimeout(stallMs, () => sent.destroy(new Error(`nothing came for ${stallMs / 1000} s`)));
+  sent.once('response', resolve);
+  sent.on('error', (error) => reject(signal.aborted ? (signal.reason as Error) : unreachable(url, error)));
+  sent.end();
+  return promise;
+}
+
+export function unreachable(url: URL | string, error: unknown): LaminaError {
+  const code = (error as { code?: unknown }).code;
+  const why = typeof code === 'string' ? `${messageOf(error)} (${code})` : messageOf(error);
+  return new LaminaError('source-unavailable', `${String(url)}: ${why}`, { cause: error });
+}

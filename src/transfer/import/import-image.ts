@@ -1,0 +1,99 @@
+import { errnoOf, isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
+import { imageIdOf } from '../../store/ids.ts';
+import { createImage } from '../../store/images.ts';
+import type { ImageId, ImageRecord } from '../../store/records.ts';
+import { acceptImage, layerSize } from './accept-image.ts';
+import { buildLayer } from './build-layer.ts';
+import { download } from './download.ts';
+import { type ImportContext, type ImportRequest, isFinalImportFailure } from './import-request.ts';
+import { discardImage, IncomingImage } from './incoming-image.ts';
+
+/**
+ * Makes a sealed image of a file on a web server, or finds the one of that name: fetches it into `incoming`, compares its
+ * checksum, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
+ * is aborted or the process dies, and the next call goes on with it; nothing is kept where the pool is full, nor of what
+ * is refused.
+ *
+ * @throws LaminaError `source-unavailable`, `source-denied`, `checksum-mismatch`, `image-refused`, `size-out-of-range`, `pool-full`,
+ *   `import-failed` and the codes of tools; isFinalImportFailure tells which are final. The reason of the request's signal.
+ */
+export async function importImage(context: ImportContext, request: ImportRequest): Promise<ImageRecord> {
+  const { pool } = context;
+  const id = imageIdOf(request.name);
+  request.onProgress?.({ stage: 'waiting', doneBytes: 0, totalBytes: null });
+  return context.gate.run(request.signal, () =>
+    context.lock(id, async () => {
+      const existing = pool.images.get(id);
+      try {
+        const image = existing ?? (await importNew(context, request, id));
+        await discardImage(pool, id);
+        return image;
+      } catch (error) {
+        return await afterFailure(context, id, error);
+      }
+    }),
+  );
+}
+
+/** Removes what came of an image that nobody wants any more. Idempotent; the import must have ended. */
+export async function discardImport(context: Pick<ImportContext, 'pool' | 'lock'>, name: string): Promise<void> {
+  const id = imageIdOf(name);
+  await context.lock(id, () => discardImage(context.pool, id));
+}
+
+async function importNew(context: ImportContext, request: ImportRequest, id: ImageId): Promise<ImageRecord> {
+  const { pool, checkpoint } = context;
+  const { file, digest } = await fetchWhole(context, request, id);
+  checkpoint('import-image/downloaded');
+  const accepted = await acceptImage(file, request);
+  const sizeBytes = layerSize(accepted, request);
+  checkpoint('import-image/accepted');
+  const facts = { id, name: request.name, filesystem: null, digest };
+  return createImage(pool, facts, {
+    format: request.format,
+    parent: null,
+    sizeBytes,
+    sealed: true,
+    build: (target) => buildLayer(context, request, { source: file, accepted, target: { file: target, sizeBytes } }),
+  });
+}
+
+async function fetchWhole(
+  context: ImportContext,
+  request: ImportRequest,
+  id: ImageId,
+): Promise<{ file: string; digest: string }> {
+  const { url, checksum } = request.source;
+  const [algorithm = '', wanted] = checksum?.split(':') ?? [];
+  const incoming = await IncomingImage.open(context.pool, id, JSON.stringify({ url, checksum }), algorithm);
+  try {
+    context.checkpoint('import-image/begun');
+    if (!incoming.complete) {
+      await download(context, request, incoming);
+      await incoming.commit(true);
+    }
+    const found = incoming.digest(algorithm === 'sha512' ? 'sha512' : 'sha256');
+    if (wanted !== undefined && found !== wanted) {
+      throw new LaminaError(
+        'checksum-mismatch',
+        `${url} adds up to ${algorithm}:${found}, where ${checksum} is wanted`,
+      );
+    }
+    return { file: incoming.file, digest: `sha256:${incoming.digest('sha256')}` };
+  } finally {
+    await incoming.close();
+  }
+}
+
+async function afterFailure({ pool }: ImportContext, id: ImageId, error: unknown): Promise<never> {
+  const full = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT';
+  if (full || isLaminaError(error, 'pool-full') || isFinalImportFailure(error)) await discardImage(pool, id);
+  if (!full) throw error;
+  throw new LaminaError(
+    'pool-full',
+    `the pool ${pool.layout.root} became full with the image ${id}: ${messageOf(error)}`,
+    {
+      cause: error,
+    },
+  );
+}

@@ -1,0 +1,174 @@
+import { createHash, type Hash } from 'node:crypto';
+import { constants, type FileHandle, open } from 'node:fs/promises';
+import path from 'node:path';
+import * as z from 'zod';
+import { MiB } from '../../lib/bytes.ts';
+import { errnoOf, ifErrno, isLaminaError } from '../../lib/errors.ts';
+import { readRecord, writeRecord } from '../../lib/fs-records.ts';
+import { discardIncoming, ensureIncoming, incomingDirectory } from '../../store/incoming.ts';
+import type { Pool } from '../../store/pool.ts';
+import type { ImageId } from '../../store/records.ts';
+import { writtenParts } from '../written-parts.ts';
+
+const recordVersion = 1;
+/** What a killed process makes us fetch again at most. */
+export const commitBytes = 64 * MiB;
+const readBytes = MiB;
+/** Sets them apart from layers on their way: no layer's directory begins so. */
+const namePrefix = 'image_';
+
+/** `incoming/image_<id>/import.json`: how far the file at the source has come. */
+const recordSchema = z.strictObject({
+  version: z.literal(recordVersion),
+  /** What tells this source from another one. */
+  source: z.string(),
+  /** The strong ETag or the Last-Modified of the file; null where it cannot be gone on with. */
+  validator: z.string().nullable(),
+  /** The file is as it must be up to here, even after a power cut. */
+  offsetBytes: z.int().nonnegative(),
+  complete: z.boolean(),
+});
+type Record = z.infer<typeof recordSchema>;
+
+export async function discardImage(pool: Pool, id: ImageId): Promise<void> {
+  await discardIncoming(pool, namePrefix + id);
+}
+
+/** The file of a source on its way into a pool, byte for byte but for holes, with its digests. One at a time for each image. */
+export class IncomingImage {
+  readonly file: string;
+  readonly #pool: Pool;
+  readonly #directory: string;
+  readonly #handle: FileHandle;
+  #record: Record;
+  #hashes: { sha256: Hash; sha512: Hash | null };
+  #offsetBytes: number;
+
+  /** Goes on with what is there of just this source, or begins anew. */
+  static async open(pool: Pool, id: ImageId, source: string, algorithm: string): Promise<IncomingImage> {
+    const directory = incomingDirectory(pool, namePrefix + id);
+    const file = path.join(directory, 'download');
+    const found = await readIncomingRecord(directory);
+    if (found?.source === source) {
+      const handle = await open(file, constants.O_RDWR).catch(ifErrno('ENOENT', null));
+      if (handle) {
+        const incoming = new IncomingImage({ pool, directory, handle }, found, algorithm);
+        try {
+          await incoming.#hashWhatIsThere();
+          return incoming;
+        } catch (error) {
+          await handle.close();
+          throw error;
+        }
+      }
+    }
+    await discardImage(pool, id);
+    await ensureIncoming(pool, namePrefix + id);
+    const handle = await open(file, 'wx+', 0o600);
+    const record = { version: recordVersion, source, validator: null, offsetBytes: 0, complete: false } as const;
+    return new IncomingImage({ pool, directory, handle }, record, algorithm);
+  }
+
+  private constructor(
+    { pool, directory, handle }: { pool: Pool; directory: string; handle: FileHandle },
+    record: Record,
+    algorithm: string,
+  ) {
+    this.file = path.join(directory, 'download');
+    this.#pool = pool;
+    this.#directory = directory;
+    this.#handle = handle;
+    this.#record = record;
+    this.#hashes = newHashes(algorithm === 'sha512');
+    this.#offsetBytes = record.offsetBytes;
+  }
+
+  get offsetBytes(): number {
+    return this.#offsetBytes;
+  }
+  get complete(): boolean {
+    return this.#record.complete;
+  }
+  get validator(): string | null {
+    return this.#record.validator;
+  }
+  set validator(validator: string | null) {
+    this.#record = { ...this.#record, validator };
+  }
+
+  /** Forgets all that has come, because the source has another file by now. */
+  async restart(): Promise<void> {
+    await this.#handle.truncate(0);
+    this.#hashes = newHashes(this.#hashes.sha512 !== null);
+    this.#offsetBytes = 0;
+    this.#record = { ...this.#record, validator: null, offsetBytes: 0 };
+    await this.#save();
+  }
+
+  /** @returns whether it was time to record how far it is */
+  async write(data: Buffer): Promise<boolean> {
+    this.#hash(data);
+    for (const { start, end } of writtenParts(data)) {
+      for (let done = start; done < end; ) {
+        const { bytesWritten } = await this.#handle.write(data, done, end - done, this.#offsetBytes + done);
+        done += bytesWritten;
+      }
+    }
+    this.#offsetBytes += data.length;
+    if (this.#offsetBytes - this.#record.offsetBytes < commitBytes) return false;
+    await this.commit(false);
+    return true;
+  }
+
+  /** Records that what has come is there for good. */
+  async commit(complete: boolean): Promise<void> {
+    await this.#handle.truncate(this.#offsetBytes);
+    await this.#handle.sync();
+    this.#record = { ...this.#record, offsetBytes: this.#offsetBytes, complete };
+    await this.#save();
+  }
+
+  /** In hexadecimal; of all that has come. */
+  digest(algorithm: 'sha256' | 'sha512'): string {
+    const hash = algorithm === 'sha512' ? this.#hashes.sha512 : this.#hashes.sha256;
+    return (hash ?? this.#hashes.sha256).copy().digest('hex');
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  /** The state of a hash cannot be kept; what lies behind the recorded offset may be half there. */
+  async #hashWhatIsThere(): Promise<void> {
+    await this.#handle.truncate(this.#offsetBytes);
+    const buffer = Buffer.alloc(readBytes);
+    for (let at = 0; at < this.#offsetBytes; ) {
+      const { bytesRead } = await this.#handle.read(buffer, 0, readBytes, at);
+      this.#hash(buffer.subarray(0, bytesRead));
+      at += bytesRead;
+    }
+  }
+
+  #hash(data: Buffer): void {
+    this.#hashes.sha256.update(data);
+    this.#hashes.sha512?.update(data);
+  }
+
+  async #save(): Promise<void> {
+    await writeRecord(path.join(this.#directory, 'import.json'), this.#record, this.#pool.layout.tmp);
+  }
+}
+
+function newHashes(both: boolean): { sha256: Hash; sha512: Hash | null } {
+  return { sha256: createHash('sha256'), sha512: both ? createHash('sha512') : null };
+}
+
+/** What cannot be read counts as nothing, since it can be fetched again. */
+async function readIncomingRecord(directory: string): Promise<Record | null> {
+  try {
+    return await readRecord(path.join(directory, 'import.json'), recordVersion, recordSchema);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || isLaminaError(error)) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** A web server with one file at each path, that fails as it is told. */
+export class ImageServer {
+  readonly #files = new Map<string, Buffer>();
+  /** Of all requests, in order. */
+  readonly requests: IncomingMessage[] = [];
+  /** Answers instead of it where it returns true. */
+  answer: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
+  /** Each connection is broken after so many bytes. */
+  breakAfter = Number.POSITIVE_INFINITY;
+  readonly #server = createServer((request, response) => this.#serve(request, response));
+
+  static async start(): Promise<ImageServer> {
+    const server = new ImageServer();
+    await new Promise<void>((resolve) => server.#server.listen(0, '127.0.0.1', resolve));
+    return server;
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** @returns the file's URL */
+  put(path: string, content: Buffer): string {
+    this.#files.set(path, content);
+    return this.origin + path;
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    this.requests.push(request);
+    if (this.answer(request, response)) return;
+    const content = this.#files.get(request.url ?? '');
+    if (!content) return void response.writeHead(404).end();
+    const etag = `"${createHash('sha256').update(content).digest('hex')}"`;
+    const [, from] = /^bytes=(\d+)-$/.exec(request.headers.range ?? '') ?? [];
+    const start = from !== undefined && request.headers['if-range'] === etag ? Number(from) : 0;
+    const part = content.subarray(start);
+    response.setHeader('etag', etag).setHeader('content-length', part.length);
+    if (start > 0) response.setHeader('content-range', `bytes ${start}-${content.length - 1}/${content.length}`);
+    response.writeHead(start > 0 ? 206 : 200);
+    if (part.length <= this.breakAfter) return void response.end(part);
+    response.write(part.subarray(0, this.breakAfter), () => response.destroy());
+  }
+}

@@ -1,0 +1,173 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MiB } from '../../src/lib/bytes.ts';
+import { checkPool } from '../../src/store/check.ts';
+import type { ImageRecord } from '../../src/store/records.ts';
+import type { ImportContext } from '../../src/transfer/import/import-request.ts';
+import {
+  type DetachedPool,
+  expectPattern,
+  openDetachedPool,
+  removeDirectory,
+  temporaryDirectory,
+} from '../detached-pool.ts';
+import { ImageServer } from '../fakes/image-server.ts';
+import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import { processesNaming } from '../standalone.ts';
+
+describe('importing from a web server', () => {
+  let directory: string;
+  let detached: DetachedPool;
+  let context: ImportContext;
+  let server: ImageServer;
+  beforeEach(async () => {
+    directory = temporaryDirectory();
+    mkdirSync(path.join(directory, 'pool'));
+    detached = await openDetachedPool(path.join(directory, 'pool'));
+    context = importContext(detached);
+    server = await ImageServer.start();
+  });
+  afterEach(async () => {
+    await server.close();
+    await detached.release();
+    removeDirectory(directory);
+  });
+
+  const sum = (algorithm: string, bytes: Buffer) => `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+  const left = () => ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(detached.directory, name)));
+
+  async function expectGolden(image: ImageRecord): Promise<void> {
+    expectPattern(detached, image.layer, 0, 0, MiB);
+    expectPattern(detached, image.layer, 0x41, MiB, 3 * MiB);
+    expect(left()).toEqual([]);
+    expect(await checkPool(detached.directory, () => {})).toMatchObject({ problems: [], leftovers: [] });
+    expect(await processesNaming(directory)).toEqual([]);
+  }
+
+  async function expectNothing(): Promise<void> {
+    expect([detached.pool.images.size, detached.pool.layers.size]).toEqual([0, 0]);
+    expect(left()).toEqual([]);
+    expect(await processesNaming(directory)).toEqual([]);
+  }
+
+  it('takes a qcow2 as it is, with its digest', async () => {
+    const bytes = makeImage(directory, 'qcow2');
+    const image = await importFrom(context, { url: server.put('/a', bytes), checksum: sum('sha512', bytes) });
+    expect(image).toMatchObject({ name: 'golden', digest: sum('sha256', bytes), sizeBytes: 16 * MiB });
+    const { path: file } = detached.pool.chainLayer(image.layer);
+    expect([statSync(file).size, statSync(file).mode & 0o777, statSync(file).uid]).toEqual([bytes.length, 0o444, 0]);
+    await expectGolden(image);
+    expect(await importFrom(context, { url: server.put('/a', bytes) })).toEqual(image);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it.each([
+    ['qcow2', ['-o', 'compat=0.10'], 'qcow2'],
+    ['qcow2', ['-o', 'cluster_size=4k'], 'qcow2'],
+    ['qcow2', [], 'raw'],
+    ['raw', [], 'qcow2'],
+    ['raw', [], 'raw'],
+  ] as const)('makes of %s %j a sparse %s', async (from, options, format) => {
+    const image = await importFrom(context, { url: server.put('/a', makeImage(directory, from, options)), format });
+    const { path: file, format: made } = detached.pool.chainLayer(image.layer);
+    expect([made, statSync(file).uid]).toEqual([format, 0]);
+    expect(statSync(file).blocks * 512).toBeLessThan(5 * MiB);
+    await expectGolden(image);
+  });
+
+  it.each(['qcow2', 'raw'] as const)(
+    'makes a %s as big as is asked for, and refuses what does not fit',
+    async (format) => {
+      const url = server.put('/a', makeImage(directory, format));
+      const tooSmall = importFrom(context, { url, format, sizeBytes: 8 * MiB });
+      await expect(tooSmall).rejects.toMatchObject({ code: 'size-out-of-range' });
+      await expectNothing();
+      const image = await importFrom(context, { url, format, sizeBytes: 32 * MiB });
+      expect(image.sizeBytes).toBe(32 * MiB);
+      expectPattern(detached, image.layer, 0, 16 * MiB, 16 * MiB);
+      await expectGolden(image);
+    },
+  );
+
+  it('goes on by ranges after each broken connection', async () => {
+    const bytes = makeImage(directory, 'qcow2');
+    server.breakAfter = MiB;
+    await expectGolden(await importFrom(context, { url: server.put('/a', bytes), checksum: sum('sha256', bytes) }));
+    expect(server.requests.at(-1)?.headers.range).toMatch(/^bytes=[1-9]/);
+  });
+
+  it('begins anew when the file changes between two ranges', async () => {
+    const url = server.put('/a', makeImage(directory, 'qcow2', ['-o', 'cluster_size=2M']));
+    const bytes = makeImage(directory, 'qcow2');
+    server.breakAfter = MiB;
+    server.answer = ({ headers }) => {
+      if (headers.range !== undefined) server.put('/a', bytes);
+      return false;
+    };
+    await expectGolden(await importFrom(context, { url, checksum: sum('sha256', bytes) }));
+  });
+
+  it('keeps nothing of a wrong checksum, and names both', async () => {
+    const bytes = makeImage(directory, 'qcow2');
+    const checksum = `sha256:${'0'.repeat(64)}`;
+    const failed = importFrom(context, { url: server.put('/a', bytes), checksum });
+    await expect(failed).rejects.toMatchObject({
+      code: 'checksum-mismatch',
+      message: expect.stringMatching(new RegExp(`${sum('sha256', bytes)}.*${checksum}`)),
+    });
+    await expectNothing();
+  });
+
+  it.each([404, 403, 401])('is denied by %d at once', async (status) => {
+    server.answer = (_, response) => Boolean(response.writeHead(status).end());
+    await expect(importFrom(context, { url: `${server.origin}/a` })).rejects.toMatchObject({ code: 'source-denied' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('tries again what may pass: 500, and a server that stalls', async () => {
+    const url = server.put('/a', makeImage(directory, 'qcow2'));
+    server.answer = (_, response) => {
+      if (server.requests.length === 1) return Boolean(response.writeHead(500).end());
+      return server.requests.length === 2;
+    };
+    await expectGolden(await importFrom(context, { url }));
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('gives a length up that is a lie', async () => {
+    server.answer = (_, response) => Boolean(response.writeHead(200, { 'content-length': '1000' }).end('short'));
+    const failed = importFrom(context, { url: `${server.origin}/a` });
+    await expect(failed).rejects.toMatchObject({ code: 'source-unavailable' });
+    expect(detached.pool.images.size).toBe(0);
+  });
+
+  it('follows redirects, without secret headers to another origin, and not for ever', async () => {
+    const other = await ImageServer.start();
+    try {
+      const there = other.put('/there', makeImage(directory, 'qcow2'));
+      server.answer = ({ url }, response) =>
+        Boolean(response.writeHead(302, { location: url === '/a' ? '/b' : url === '/b' ? there : '/loop' }).end());
+      const headers = { authorization: 'Bearer secret' };
+      await expectGolden(await importFrom(context, { url: `${server.origin}/a`, headers }));
+      expect(server.requests.map((request) => request.headers.authorization)).toEqual(Array(2).fill('Bearer secret'));
+      expect(other.requests[0]?.headers.authorization).toBeUndefined();
+      const endless = importFrom(context, { name: 'other', url: `${server.origin}/loop` });
+      await expect(endless).rejects.toMatchObject({ code: 'source-denied' });
+    } finally {
+      await other.close();
+    }
+  });
+
+  it('keeps what has come when it is aborted, and goes on with it', async () => {
+    const bytes = makeImage(directory, 'qcow2');
+    const url = server.put('/a', bytes);
+    const controller = new AbortController();
+    const onProgress = ({ stage }: { stage: string }) => {
+      if (stage === 'downloading') controller.abort(new Error('enough'));
+    };
+    await expect(importFrom(context, { url, signal: controller.signal, onProgress })).rejects.toThrow('enough');
+    await expectGolden(await importFrom(context, { url, checksum: sum('sha256', bytes) }));
+  });
+});
