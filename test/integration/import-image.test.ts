@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
+import { discardImport } from '../../src/transfer/import/import-image.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
 import {
   type DetachedPool,
@@ -169,5 +170,17 @@ describe('importing from a web server', () => {
     };
     await expect(importFrom(context, { url, signal: controller.signal, onProgress })).rejects.toThrow('enough');
     await expectGolden(await importFrom(context, { url, checksum: sum('sha256', bytes) }));
+  });
+
+  it('lets go of what has come where nobody wants the image any more', async () => {
+    const url = server.put('/a', makeImage(directory, 'qcow2'));
+    const controller = new AbortController();
+    const onProgress = () => controller.abort(new Error('deleted'));
+    await expect(importFrom(context, { url, signal: controller.signal, onProgress })).rejects.toThrow('deleted');
+    server.answer = (_, response) => Boolean(response.writeHead(404).end());
+    await expect(importFrom(context, { url })).rejects.toMatchObject({ code: 'source-denied' });
+    expect(left()).toEqual(['image_golden']);
+    await discardImport(context, 'golden');
+    await expectNothing();
   });
 });
