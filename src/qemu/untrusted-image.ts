@@ -96,8 +96,14 @@ async function confinedQemuImg(
     const refusal = new LaminaError('image-refused', `${image.name}: QEMU cannot read it: ${failure.stderr.trim()}`, {
       cause: error,
     });
-    throw failure.exitCode === 1
+    throw isVerdict(failure)
       ? refusal
       : new LaminaError('import-failed', (error as Error).message, { cause: error });
   }
+}
+
+/** Of qemu-img itself and on the image: whatever confines it ends with 1, too, and a disk of ours may fail. */
+function isVerdict({ exitCode, stderr }: { exitCode: number | undefined; stderr: string }): boolean {
+  const isOurs = /Input\/output error|Cannot allocate memory|Permission denied|Operation not permitted/.test(stderr);
+  return exitCode === 1 && stderr.startsWith('qemu-img: ') && !isOurs;
 }
