@@ -96,9 +96,7 @@ async function confinedQemuImg(
     const refusal = new LaminaError('image-refused', `${image.name}: QEMU cannot read it: ${failure.stderr.trim()}`, {
       cause: error,
     });
-    throw isVerdict(failure)
-      ? refusal
-      : new LaminaError('import-failed', (error as Error).message, { cause: error });
+    throw isVerdict(failure) ? refusal : new LaminaError('import-failed', (error as Error).message, { cause: error });
   }
 }
 
