@@ -68,13 +68,29 @@ export const persistentVolumeType: ResourceType<PersistentVolume> = {
 
 const namedSchema = z.object({ metadata: metadataSchema });
 
-export const persistentVolumeClaimType: ResourceType<KubeObject> = {
+/** On a claim that waits for its first consumer: the node that the scheduler has chosen for the pod. */
+export const selectedNodeAnnotation = 'volume.kubernetes.io/selected-node';
+
+export interface PersistentVolumeClaim extends KubeObject {
+  /** Where the claim waits for its first consumer: the node that the scheduler has chosen for the pod. */
+  selectedNode: string | undefined;
+}
+
+const claimSchema = z.object({
+  metadata: metadataSchema.extend({ annotations: z.record(z.string(), z.string()).optional() }),
+});
+
+export const persistentVolumeClaimType: ResourceType<PersistentVolumeClaim> = {
   group: '',
   version: 'v1',
   kind: 'PersistentVolumeClaim',
   plural: 'persistentvolumeclaims',
   namespaced: true,
-  parse: (json) => namedSchema.parse(json),
+  // Annotations can be long, and nothing else is asked of them.
+  parse: (json) => {
+    const { annotations, ...metadata } = claimSchema.parse(json).metadata;
+    return { metadata, selectedNode: annotations?.[selectedNodeAnnotation] };
+  },
 };
 
 export const namespaceType: ResourceType<KubeObject> = {

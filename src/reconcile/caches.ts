@@ -13,6 +13,7 @@ import {
   type Node,
   nodeType,
   type PersistentVolume,
+  type PersistentVolumeClaim,
   persistentVolumeClaimType,
   persistentVolumeType,
   type VolumeSnapshotContent,
@@ -33,7 +34,7 @@ export interface Caches {
 /** What the elected one knows beside that: who could refer to volumes and snapshots, and where objects could be. */
 export interface ElectedCaches extends Caches {
   volumes: Reflector<PersistentVolume>;
-  claims: Reflector<KubeObject>;
+  claims: Reflector<PersistentVolumeClaim>;
   /** Never syncs where the definition of VolumeSnapshotContents is not installed. */
   contents: Reflector<VolumeSnapshotContent>;
   namespaces: Reflector<KubeObject>;

@@ -1,4 +1,5 @@
 import { annotations } from '../api/names.ts';
+import type { PersistentVolumeClaim } from '../kube/core-kinds.ts';
 import type { KubeObject, ObjectRef } from '../kube/objects.ts';
 import { keyOf } from '../kube/objects.ts';
 import { ObjectWatch } from '../kube/object-watch.ts';
@@ -19,6 +20,8 @@ export interface ClusterDiskContext {
   namespace: string;
   images: ResourceClient<DiskImage>;
   snapshots: ResourceClient<DiskSnapshot>;
+  /** PersistentVolumeClaims, of which it is asked for whose pod the scheduler chose which node. */
+  claims: ResourceClient<PersistentVolumeClaim>;
   caches: Caches;
   rooms: PoolRooms;
   clock: Clock;

@@ -10,7 +10,7 @@ import { diskIdOf } from '../store/ids.ts';
 import { takesSpaceAtOnce } from '../store/space.ts';
 import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './cluster-disk-context.ts';
 import { diskInfo, isMade } from './cluster-disk-info.ts';
-import { assertPool, placeVolume, readSource } from './cluster-disk-placing.ts';
+import { assertPool, narrowToPod, placeVolume, readSource } from './cluster-disk-placing.ts';
 import { withdrawObject } from './cluster-disk-removal.ts';
 import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
 import { assertSameWish, diskImageOf } from './cluster-disk-wish.ts';
@@ -39,8 +39,9 @@ export async function createDisk(
   const ref = refIn(context, objectNameOf(request.name, diskIdOf));
   return operate(context, `making the volume ${ref.name}`, async (signal) => {
     using watch = watchObject(context.caches.images, ref);
-    const creation = { context, request, placement, ref, watch, signal };
     const existing = await context.images.get(ref, { signal });
+    const narrowed = await narrowToPod(context, placement, request.source, signal);
+    const creation = { context, request, placement: narrowed, ref, watch, signal };
     try {
       const image = existing ? await usable(creation, existing) : await declare(creation);
       return await waitUntilMade(creation, image);

@@ -1,5 +1,5 @@
 import type { CreateDiskRequest, Placement } from '../csi/controller/disk-service.ts';
-import { isBeingDeleted } from '../kube/objects.ts';
+import { isBeingDeleted, refOf } from '../kube/objects.ts';
 import { LaminaError } from '../lib/errors.ts';
 import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { chooseNode } from '../reconcile/placement.ts';
@@ -70,6 +70,26 @@ async function factsOfSnapshot(
   // The disk may be gone by now, and with it what is known of the pool; the node knows.
   const image = await readOfCsi(context.images, refIn(context, spec.diskImageName), signal);
   return { sizeBytes: status.restoreSize ?? 0, nodeName, poolName: image?.spec.pool ?? null };
+}
+
+/**
+ * The nodes that a volume may be on. Whatever the scheduler has chosen is only the first of those that csi-provisioner
+ * names, so that a volume with a source can be made where that is, and the pod follows it. A blank one could be made
+ * elsewhere, too, but then a pod that has to be on the chosen node would never get it: no room there has the scheduler
+ * choose again.
+ */
+export async function narrowToPod(
+  { claims }: ClusterDiskContext,
+  placement: Placement,
+  source: CreateDiskRequest['source'],
+  signal: AbortSignal,
+): Promise<Placement> {
+  if (source !== null || !placement.claim) return placement;
+  const claim = await claims.get(refOf(placement.claim), { signal });
+  const selected = claim?.selectedNode;
+  const { allowed } = placement.nodes;
+  if (selected === undefined || (allowed !== null && !allowed.includes(selected))) return placement;
+  return { ...placement, nodes: { allowed: [selected], preferred: [] } };
 }
 
 /** @throws LaminaError `invalid-parameter` where no node has a pool of that name */

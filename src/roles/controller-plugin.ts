@@ -1,3 +1,4 @@
+import { persistentVolumeClaimType } from '../kube/core-kinds.ts';
 import { driverName } from '../api/names.ts';
 import { diskImages, diskSnapshots } from '../api/objects.ts';
 import type { ControllerObserver } from '../kube/controller.ts';
@@ -61,6 +62,7 @@ export class ControllerPlugin {
       namespace: cluster.systemNamespace,
       images: new ResourceClient(client, diskImages),
       snapshots: new ResourceClient(client, diskSnapshots),
+      claims: new ResourceClient(client, persistentVolumeClaimType),
       caches: this.#caches,
       rooms: this.#rooms,
       clock,

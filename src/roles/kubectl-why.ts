@@ -1,3 +1,4 @@
+import { selectedNodeAnnotation } from '../kube/core-kinds.ts';
 import { failureCode } from '../api/conditions.ts';
 import { annotations, diskPoolName, driverName } from '../api/names.ts';
 import { type DiskImage, diskImages, type DiskPool, diskPools } from '../api/objects.ts';
@@ -19,7 +20,6 @@ import {
 } from './kubectl-objects.ts';
 import { formatAge } from './kubectl-text.ts';
 
-const selectedNode = 'volume.kubernetes.io/selected-node';
 const maxEvents = 3;
 
 /** What a person can do about a reason, beyond what its message says. */
@@ -110,7 +110,7 @@ export class ClaimExplanation {
   }
 
   async #isAskedFor({ metadata }: Claim, { volumeBindingMode }: StorageClass, using: readonly Pod[]): Promise<boolean> {
-    const node = metadata.annotations?.[selectedNode];
+    const node = metadata.annotations?.[selectedNodeAnnotation];
     if (node !== undefined) this.#say(`The scheduler chose the node ${node} for it.`);
     if (node !== undefined || volumeBindingMode !== 'WaitForFirstConsumer') return true;
     if (using.length === 0) {

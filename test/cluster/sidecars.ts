@@ -20,7 +20,7 @@ export function sidecarsOf(options: SidecarOptions): Daemon[] {
   const capacity = ['--enable-capacity', '--capacity-ownerref-level=-1', '--capacity-poll-interval=5s'];
   const limits = ['--kube-api-capacity-qps=20', '--kube-api-capacity-burst=40'];
   return [
-    provisionerOf(options, 'csi-provisioner', ['--strict-topology', ...capacity, ...limits]),
+    provisionerOf(options, 'csi-provisioner', [...capacity, ...limits]),
     sidecar(options, 'csi-snapshotter', [...csi, '--extra-create-metadata']),
     sidecar(options, 'csi-resizer', [...csi, '--handle-volume-inuse-error=false']),
     sidecar(options, 'snapshot-controller', retries),

@@ -90,6 +90,7 @@ export class ClusterScene {
       namespace: systemNamespace,
       images: new ResourceClient(client, diskImages),
       snapshots: new ResourceClient(client, diskSnapshots),
+      claims: new ResourceClient(client, persistentVolumeClaimType),
       caches,
       rooms: new PoolRooms(caches),
       clock: this.clock,

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskPools } from '../../../src/api/objects.ts';
 import type { CreateDiskRequest, DiskInfo, DiskService, Placement } from '../../../src/csi/controller/disk-service.ts';
-import { nodeType } from '../../../src/kube/core-kinds.ts';
+import { nodeType, persistentVolumeClaimType } from '../../../src/kube/core-kinds.ts';
 import { GiB } from '../../../src/lib/bytes.ts';
 import { ClusterScene, failureOf, until } from '../../fakes/cluster-scene.ts';
 import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
@@ -42,6 +42,21 @@ const nodeOf = (name: string) => (scene.find(diskImages, name)?.['spec'] as { no
 const writes = () => scene.server.writes.filter(({ path }) => path.includes('diskimages'));
 
 describe('createDisk', () => {
+  it('makes a blank volume on the node that the scheduler chose for the pod, or not at all', async () => {
+    const { objects } = scene.server;
+    const metadata = { name: 'data', annotations: { 'volume.kubernetes.io/selected-node': 'b' } };
+    objects.create({ type: persistentVolumeClaimType, namespace: 'shop' }, { metadata });
+    await create('pvc-1', { ...anywhere, claim: 'shop/data' });
+    expect(nodeOf('pvc-1')).toBe('b');
+    b.setNodeReady('Unknown');
+    const caches = scene.caches();
+    const later = await scene.service(caches);
+    const failure = await failureOf(create('pvc-2', { ...anywhere, claim: 'shop/data' }, {}, later));
+    expect([failure.code, failure.kind]).toEqual(['topology-unsatisfiable', 'exhausted']);
+    await create('pvc-3', { ...anywhere, claim: 'shop/other' }, {}, later);
+    expect(nodeOf('pvc-3')).toBe('a');
+  });
+
   it('declares a DiskImage that says all that is wanted, and returns when its node has made it', async () => {
     const options = {
       format: 'qcow2',

@@ -1,8 +1,8 @@
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { MiB } from '../../../src/lib/bytes.ts';
-import { Ledger } from '../../ledger.ts';
-import { stories } from '../stories.ts';
+import { MiB } from '../../src/lib/bytes.ts';
+import { Ledger } from '../ledger.ts';
+import { stories } from './stories.ts';
 
 /**
  * Layers are not moved between nodes: what starts from a snapshot or a volume is made on the node of that, wherever the
@@ -32,15 +32,14 @@ stories('a copy that is wanted on another node than its source', (scene) => {
     await user.gone('snapshots', 'taken');
   });
 
-  it('by a pod that can be nowhere else stays without a volume, and says why', async () => {
+  it('by a pod that can be nowhere else is made on the node of its source, and the pod says why it waits', async () => {
     const { user } = scene();
     await user.claimWithPod({ name: 'pinned-source', node: 'worker-a' });
     await user.snapshot('pinned-taken', 'pinned-source');
     await user.claim({ name: 'pinned', dataSource: { kind: 'VolumeSnapshot', name: 'pinned-taken' } });
     await user.pod({ name: 'pinned', claims: ['pinned'], node: 'worker-b' });
-    await expect
-      .poll(() => user.eventsOf('pinned'), { timeout: 30_000 })
-      .toMatch(/worker-a.*worker-b|worker-b.*worker-a/s);
+    expect((await user.bound('pinned')).node).toBe('worker-a');
+    await expect.poll(() => user.eventsOf('pinned'), { timeout: 30_000 }).toMatch(/node affinity/);
     await user.remove('pods', 'pinned', 'pinned-source');
     await user.remove('claims', 'pinned', 'pinned-source');
     await user.remove('snapshots', 'pinned-taken');
