@@ -11,7 +11,6 @@ import { importImage } from '../src/transfer/import/import-image.ts';
 import type { ImportContext, ImportRequest } from '../src/transfer/import/import-request.ts';
 import type { ImportStep } from '../src/transfer/steps.ts';
 import type { DetachedPool } from './detached-pool.ts';
-import { silentLogger } from './fakes/silent-logger.ts';
 
 export function importContext(
   { pool, space, images }: DetachedPool,
@@ -24,7 +23,6 @@ export function importContext(
     limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
     gate: new ImportGate(2),
     clock: systemClock,
-    logger: silentLogger,
     checkpoint,
     stallMs: 1000,
   };

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod/mini';
-import { LaminaError, messageOf } from './errors.ts';
+import { errnoOf, isLaminaError, LaminaError, messageOf } from './errors.ts';
 
 /** Makes what was created, renamed or removed in `directory` survive a power cut. */
 export async function syncDirectory(directory: string): Promise<void> {
@@ -68,6 +68,16 @@ export async function readRecord<T>(file: string, version: number, schema: z.cor
   const record = z.safeParse(schema, json);
   if (!record.success) throw corrupt(file, z.prettifyError(record.error).replaceAll('\n', ' '));
   return record.data;
+}
+
+/** The same for what can be made anew: a record that is not there, damaged or of another version counts as none. */
+export async function readRecordIfAny<T>(file: string, version: number, schema: z.core.$ZodType<T>): Promise<T | null> {
+  try {
+    return await readRecord(file, version, schema);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || isLaminaError(error)) return null;
+    throw error;
+  }
 }
 
 function corrupt(file: string, what: string): LaminaError {

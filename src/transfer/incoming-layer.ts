@@ -2,8 +2,8 @@ import { constants, type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { MiB } from '../lib/bytes.ts';
-import { errnoOf, ifErrno, isLaminaError } from '../lib/errors.ts';
-import { readRecord, writeRecord } from '../lib/fs-records.ts';
+import { ifErrno } from '../lib/errors.ts';
+import { readRecordIfAny, writeRecord } from '../lib/fs-records.ts';
 import { discardIncoming, ensureIncoming, incomingDirectory, listIncoming } from '../store/incoming.ts';
 import { dataName } from '../store/layout.ts';
 import type { Pool } from '../store/pool.ts';
@@ -11,7 +11,7 @@ import { type LayerId, layerIdSchema } from '../store/records.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { type LayerDescription, layerDescriptionSchema } from './chain-description.ts';
 import { type Frame, newFramePool } from './layer-frames.ts';
-import { writtenParts } from './written-parts.ts';
+import { writeParts } from './written-parts.ts';
 
 const recordVersion = 1;
 const recordName = 'transfer.json';
@@ -144,12 +144,7 @@ export class IncomingLayer {
   }
 
   async #writeParts({ offset, data, body }: Frame): Promise<void> {
-    for (const { start, end } of writtenParts(data)) {
-      for (let done = start; done < end; ) {
-        const { bytesWritten } = await this.#handle.write(data, done, end - done, offset + done);
-        done += bytesWritten;
-      }
-    }
+    await writeParts(this.#handle, data, offset);
     this.#framePool.give(body);
   }
 
@@ -179,12 +174,7 @@ export class IncomingLayer {
   }
 }
 
-/** What is there of a layer, or null: what cannot be read counts as nothing, since it can be fetched again. */
+/** What is there of a layer, or null: what cannot be read can be fetched again. */
 export async function readIncoming(pool: Pool, id: LayerId): Promise<z.infer<typeof recordSchema> | null> {
-  try {
-    return await readRecord(path.join(directoryOf(pool, id), recordName), recordVersion, recordSchema);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || isLaminaError(error)) return null;
-    throw error;
-  }
+  return readRecordIfAny(path.join(directoryOf(pool, id), recordName), recordVersion, recordSchema);
 }

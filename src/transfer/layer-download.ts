@@ -1,6 +1,5 @@
-import { Backoff } from '../lib/backoff.ts';
-import { type Clock, pause } from '../lib/clock.ts';
-import { errnoOf, isLaminaError, LaminaError } from '../lib/errors.ts';
+import type { Clock } from '../lib/clock.ts';
+import { isLaminaError } from '../lib/errors.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Pool } from '../store/pool.ts';
 import type { SpaceGuard } from '../store/space.ts';
@@ -9,11 +8,9 @@ import { commitBytes, discardLayer, IncomingLayer } from './incoming-layer.ts';
 import { FrameParser } from './layer-frames.ts';
 import { layerFrames } from './layer-stream.ts';
 import type { PeerConnection } from './peer.ts';
+import { persist } from './persist.ts';
+import { poolFull } from './pool-full.ts';
 import type { TransferStep } from './steps.ts';
-
-/** After so many failures without a byte in between, it is left to the caller to try again later. */
-const maxFailures = 5;
-const backoff = { baseMs: 200, maxMs: 5000, jitter: 0.3, random: Math.random };
 
 export interface DownloadContext {
   pool: Pool;
@@ -55,30 +52,21 @@ export async function downloadLayer(context: DownloadContext, download: Download
       await incoming.close();
     }
   } catch (error) {
-    const full = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT';
-    if (full || isLaminaError(error, 'pool-full', 'peer-invalid')) await discardLayer(pool, layer.id);
-    if (!full) throw error;
-    throw new LaminaError('pool-full', `the pool ${pool.layout.root} became full with layer ${layer.id}`, {
-      cause: error,
-    });
+    const failure = poolFull(error, pool, `layer ${layer.id}`) ?? error;
+    if (isLaminaError(failure, 'pool-full', 'peer-invalid')) await discardLayer(pool, layer.id);
+    throw failure;
   }
   checkpoint('fetch-layers/layer-complete');
 }
 
 async function receiveAll(context: DownloadContext, download: Download, incoming: IncomingLayer): Promise<void> {
-  const failures = new Backoff(backoff);
-  while (!incoming.complete) {
-    const before = incoming.offsetBytes;
-    try {
-      await receive(context, download, incoming);
-    } catch (error) {
-      if (incoming.offsetBytes > before) failures.reset();
-      if (!isLaminaError(error, 'peer-unavailable') || failures.failures >= maxFailures) throw error;
-      const { signal } = download.connection;
-      await pause(context.clock, failures.next(), signal);
-      signal.throwIfAborted();
-    }
-  }
+  const persistence = {
+    clock: context.clock,
+    signal: download.connection.signal,
+    passes: (error: unknown) => isLaminaError(error, 'peer-unavailable'),
+    offsetBytes: () => incoming.offsetBytes,
+  };
+  while (!incoming.complete) await persist(persistence, () => receive(context, download, incoming));
 }
 
 /** Over one connection, to its end or as far as it goes. */

@@ -1,3 +1,5 @@
+import type { FileHandle } from 'node:fs/promises';
+
 /** The block of every file system that a pool can be on. */
 const blockBytes = 4096;
 const zeroes = Buffer.alloc(blockBytes);
@@ -18,6 +20,16 @@ export function writtenParts(data: Buffer): { start: number; end: number }[] {
     }
   }
   return parts;
+}
+
+/** Writes `data` to a new file at `offset`, but for what is all zero and can stay a hole. */
+export async function writeParts(handle: FileHandle, data: Buffer, offset: number): Promise<void> {
+  for (const { start, end } of writtenParts(data)) {
+    for (let done = start; done < end; ) {
+      const { bytesWritten } = await handle.write(data, done, end - done, offset + done);
+      done += bytesWritten;
+    }
+  }
 }
 
 function isZero(data: Buffer, start: number, end: number): boolean {

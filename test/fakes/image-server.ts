@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { close, listen } from '../../src/lib/http-server.ts';
 
 /** A web server with one file at each path, that fails as it is told. */
 export class ImageServer {
@@ -15,7 +16,7 @@ export class ImageServer {
 
   static async start(): Promise<ImageServer> {
     const server = new ImageServer();
-    await new Promise<void>((resolve) => server.#server.listen(0, '127.0.0.1', resolve));
+    await listen(server.#server, { host: '127.0.0.1', port: 0 });
     return server;
   }
 
@@ -30,8 +31,7 @@ export class ImageServer {
   }
 
   async close(): Promise<void> {
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    await close(this.#server);
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {

@@ -31,9 +31,10 @@ export async function acceptImage(file: string, { source, signal }: ImportReques
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(probeBytes), 0, probeBytes, 0);
     const format = probeFormat(buffer.subarray(0, bytesRead), name);
     if (format === 'raw') {
-      const sizeBytes = roundUp((await handle.stat()).size, sectorBytes);
+      const { size } = await handle.stat();
+      const sizeBytes = roundUp(size, sectorBytes);
       assertSize(sizeBytes, name);
-      return { format, sizeBytes, asItIs: (await handle.stat()).size === sizeBytes };
+      return { format, sizeBytes, asItIs: size === sizeBytes };
     }
     const header = await acceptQcow2(handle, name);
     const sizeBytes = header.virtualSizeBytes;

@@ -2,9 +2,9 @@ import { chmod, chown, type FileHandle, open, rename, stat } from 'node:fs/promi
 import { pause } from '../../lib/clock.ts';
 import { createImage as createBlank, growImage } from '../../qemu/qemu-img.ts';
 import { convertUntrusted, type UntrustedImage, untrustedUserId } from '../../qemu/untrusted-image.ts';
+import { commitBytes } from '../incoming-layer.ts';
 import type { Accepted } from './accept-image.ts';
 import type { ImportContext, ImportRequest } from './import-request.ts';
-import { commitBytes } from './incoming-image.ts';
 
 /** How often it is looked how far a conversion is, and whether the pool has room for the rest. */
 const watchMs = 1000;

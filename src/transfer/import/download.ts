@@ -1,15 +1,12 @@
 import type { IncomingMessage } from 'node:http';
-import { Backoff } from '../../lib/backoff.ts';
-import { pause } from '../../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { parseContentRange } from '../byte-range.ts';
+import { persist } from '../persist.ts';
+import { commitBytes } from '../incoming-layer.ts';
 import { httpGet, unreachable } from './http-get.ts';
 import type { ImportContext, ImportRequest } from './import-request.ts';
-import { commitBytes, type IncomingImage } from './incoming-image.ts';
+import type { IncomingImage } from './incoming-image.ts';
 
-/** After so many failures without a byte in between, it is left to the caller to try again later. */
-const maxFailures = 5;
-const backoff = { baseMs: 200, maxMs: 5000, jitter: 0.3, random: Math.random };
 const writeBytes = 1024 * 1024;
 
 export type Download = Pick<ImportRequest, 'source' | 'signal' | 'onProgress'>;
@@ -21,19 +18,13 @@ export type Download = Pick<ImportRequest, 'source' | 'signal' | 'onProgress'>;
  * @throws LaminaError `source-unavailable`, `source-denied`, `pool-full`
  */
 export async function download(context: ImportContext, request: Download, incoming: IncomingImage): Promise<void> {
-  const failures = new Backoff(backoff);
-  for (;;) {
-    const before = incoming.offsetBytes;
-    try {
-      await receive(context, request, incoming);
-      return;
-    } catch (error) {
-      if (incoming.offsetBytes > before) failures.reset();
-      if (!isLaminaError(error, 'source-unavailable') || failures.failures >= maxFailures) throw error;
-      await pause(context.clock, failures.next(), request.signal);
-      request.signal.throwIfAborted();
-    }
-  }
+  const persistence = {
+    clock: context.clock,
+    signal: request.signal,
+    passes: (error: unknown) => isLaminaError(error, 'source-unavailable'),
+    offsetBytes: () => incoming.offsetBytes,
+  };
+  await persist(persistence, () => receive(context, request, incoming));
 }
 
 /** Over one connection, to its end or as far as it goes. */

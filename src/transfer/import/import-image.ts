@@ -1,7 +1,8 @@
-import { errnoOf, isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
+import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { imageIdOf } from '../../store/ids.ts';
 import { createImage } from '../../store/images.ts';
 import type { ImageId, ImageRecord } from '../../store/records.ts';
+import { poolFull } from '../pool-full.ts';
 import { acceptImage, layerSize } from './accept-image.ts';
 import { buildLayer } from './build-layer.ts';
 import { download } from './download.ts';
@@ -86,14 +87,7 @@ async function fetchWhole(
 }
 
 async function afterFailure({ pool }: ImportContext, id: ImageId, error: unknown): Promise<never> {
-  const full = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT';
-  if (full || isLaminaError(error, 'pool-full') || isFinalImportFailure(error)) await discardImage(pool, id);
-  if (!full) throw error;
-  throw new LaminaError(
-    'pool-full',
-    `the pool ${pool.layout.root} became full with the image ${id}: ${messageOf(error)}`,
-    {
-      cause: error,
-    },
-  );
+  const failure = poolFull(error, pool, `the image ${id}: ${messageOf(error)}`) ?? error;
+  if (isLaminaError(failure, 'pool-full') || isFinalImportFailure(failure)) await discardImage(pool, id);
+  throw failure;
 }

@@ -1,6 +1,5 @@
 import type { Clock } from '../../lib/clock.ts';
 import { type ErrorCode, isLaminaError } from '../../lib/errors.ts';
-import type { Logger } from '../../lib/logger.ts';
 import type { TokenBucket } from '../../lib/token-bucket.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { Format } from '../../store/records.ts';
@@ -19,7 +18,6 @@ export interface ImportContext {
   /** How many imports run at a time. */
   gate: ImportGate;
   clock: Clock;
-  logger: Logger;
   checkpoint: (step: ImportStep) => void;
   /** Where a server sends nothing for so long, the connection is given up, and another made. */
   stallMs: number;

@@ -3,16 +3,16 @@ import { constants, type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { MiB } from '../../lib/bytes.ts';
-import { errnoOf, ifErrno, isLaminaError } from '../../lib/errors.ts';
-import { readRecord, writeRecord } from '../../lib/fs-records.ts';
+import { ifErrno } from '../../lib/errors.ts';
+import { readRecordIfAny, writeRecord } from '../../lib/fs-records.ts';
 import { discardIncoming, ensureIncoming, incomingDirectory } from '../../store/incoming.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { ImageId } from '../../store/records.ts';
-import { writtenParts } from '../written-parts.ts';
+import { commitBytes } from '../incoming-layer.ts';
+import { writeParts } from '../written-parts.ts';
 
 const recordVersion = 1;
-/** What a killed process makes us fetch again at most. */
-export const commitBytes = 64 * MiB;
+const recordName = 'import.json';
 const readBytes = MiB;
 /** Sets them apart from layers on their way: no layer's directory begins so. */
 const namePrefix = 'image_';
@@ -28,7 +28,7 @@ const recordSchema = z.strictObject({
   offsetBytes: z.int().nonnegative(),
   complete: z.boolean(),
 });
-type Record = z.infer<typeof recordSchema>;
+type ImportRecord = z.infer<typeof recordSchema>;
 
 export async function discardImage(pool: Pool, id: ImageId): Promise<void> {
   await discardIncoming(pool, namePrefix + id);
@@ -40,7 +40,7 @@ export class IncomingImage {
   readonly #pool: Pool;
   readonly #directory: string;
   readonly #handle: FileHandle;
-  #record: Record;
+  #record: ImportRecord;
   #hashes: { sha256: Hash; sha512: Hash | null };
   #offsetBytes: number;
 
@@ -48,7 +48,8 @@ export class IncomingImage {
   static async open(pool: Pool, id: ImageId, source: string, algorithm: string): Promise<IncomingImage> {
     const directory = incomingDirectory(pool, namePrefix + id);
     const file = path.join(directory, 'download');
-    const found = await readIncomingRecord(directory);
+    // What cannot be read can be fetched again.
+    const found = await readRecordIfAny(path.join(directory, recordName), recordVersion, recordSchema);
     if (found?.source === source) {
       const handle = await open(file, constants.O_RDWR).catch(ifErrno('ENOENT', null));
       if (handle) {
@@ -71,7 +72,7 @@ export class IncomingImage {
 
   private constructor(
     { pool, directory, handle }: { pool: Pool; directory: string; handle: FileHandle },
-    record: Record,
+    record: ImportRecord,
     algorithm: string,
   ) {
     this.file = path.join(directory, 'download');
@@ -108,12 +109,7 @@ export class IncomingImage {
   /** @returns whether it was time to record how far it is */
   async write(data: Buffer): Promise<boolean> {
     this.#hash(data);
-    for (const { start, end } of writtenParts(data)) {
-      for (let done = start; done < end; ) {
-        const { bytesWritten } = await this.#handle.write(data, done, end - done, this.#offsetBytes + done);
-        done += bytesWritten;
-      }
-    }
+    await writeParts(this.#handle, data, this.#offsetBytes);
     this.#offsetBytes += data.length;
     if (this.#offsetBytes - this.#record.offsetBytes < commitBytes) return false;
     await this.commit(false);
@@ -155,20 +151,10 @@ export class IncomingImage {
   }
 
   async #save(): Promise<void> {
-    await writeRecord(path.join(this.#directory, 'import.json'), this.#record, this.#pool.layout.tmp);
+    await writeRecord(path.join(this.#directory, recordName), this.#record, this.#pool.layout.tmp);
   }
 }
 
 function newHashes(both: boolean): { sha256: Hash; sha512: Hash | null } {
   return { sha256: createHash('sha256'), sha512: both ? createHash('sha512') : null };
-}
-
-/** What cannot be read counts as nothing, since it can be fetched again. */
-async function readIncomingRecord(directory: string): Promise<Record | null> {
-  try {
-    return await readRecord(path.join(directory, 'import.json'), recordVersion, recordSchema);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || isLaminaError(error)) return null;
-    throw error;
-  }
 }
