@@ -1,7 +1,8 @@
 /** Lets so many in at a time; the others wait, first come, first served. */
 export class ImportGate {
   readonly #limit: number;
-  readonly #waiting: (() => void)[] = [];
+  /** In the order in which they came. */
+  readonly #waiting = new Set<() => void>();
   #running = 0;
 
   constructor(limit: number) {
@@ -26,18 +27,22 @@ export class ImportGate {
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const abort = () => {
-      this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
+      this.#waiting.delete(resolve);
       reject(signal.reason as Error);
     };
-    this.#waiting.push(resolve);
+    this.#waiting.add(resolve);
     signal.addEventListener('abort', abort, { once: true });
     await promise.finally(() => signal.removeEventListener('abort', abort));
   }
 
   /** Whoever is next takes over the place. */
   #leave(): void {
-    const next = this.#waiting.shift();
-    if (next) next();
-    else this.#running--;
+    const [next] = this.#waiting;
+    if (!next) {
+      this.#running--;
+      return;
+    }
+    this.#waiting.delete(next);
+    next();
   }
 }
