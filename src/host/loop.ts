@@ -1,7 +1,7 @@
 import { access, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
-import { errnoOf, LaminaError } from '../lib/errors.ts';
+import { errnoOf, LaminaError, messageOf } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, sysfsOf } from './block-device.ts';
@@ -169,10 +169,9 @@ async function makeSysfsWritable(): Promise<void> {
   try {
     await run('mount', ['-o', 'remount,rw', '/sys'], { timeoutMs });
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
     throw new LaminaError(
       'unsupported',
-      `preallocated disks are attached so that nothing gives their space back, which takes a writable /sys: mount it so for the plugin (${message})`,
+      `preallocated disks are attached so that nothing gives their space back, which takes a writable /sys: mount it so for the plugin (${messageOf(error)})`,
     );
   }
 }

@@ -106,6 +106,13 @@ const environment = {
   env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
   extendEnv: false,
 } as const;
+
+/** What execa's types know of numbers; it takes any. */
+type OpenDescriptor = 3;
+
+/** Options of setpriv(1). */
+const endsWithUs = ['--pdeathsig', 'KILL', '--'];
+
 function confinement({ userId, cpuSeconds, addressSpaceBytes, fileBytes }: Confinement): string[] {
   const user = [`--reuid=${userId}`, `--regid=${userId}`, '--clear-groups', '--no-new-privs'];
   const limits = [
@@ -117,12 +124,6 @@ function confinement({ userId, cpuSeconds, addressSpaceBytes, fileBytes }: Confi
   ];
   return [...user, '--inh-caps=-all', '--bounding-set=-all', ...endsWithUs, 'prlimit', ...limits, '--'];
 }
-
-/** What execa's types know of numbers; it takes any. */
-type OpenDescriptor = 3;
-
-/** Options of setpriv(1). */
-const endsWithUs = ['--pdeathsig', 'KILL', '--'];
 
 interface Ended {
   exitCode?: number | undefined;

@@ -9,6 +9,7 @@ import type { DiskRecord } from '../store/records.ts';
 import { diskIdOfRef, recordNameOf, snapshotIdOfRef } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
+import { originOfImage } from './origin.ts';
 
 export interface MakeDiskRequest {
   image: DiskImage;
@@ -78,15 +79,8 @@ function holds({ context: { pool } }: ServedPool, { kind, id }: NonNullable<Sour
   return kind === 'disk' ? disks.has(id) : snapshots.get(id)?.state === 'ready';
 }
 
-function missing({ spec }: DiskImage, { kind, id }: NonNullable<Source>): string {
-  const { source } = spec;
-  const name =
-    source.type === 'diskImage'
-      ? source.diskImage.name
-      : source.type === 'diskSnapshot'
-        ? source.diskSnapshot.name
-        : '';
-  return `The pool ${spec.pool} of this node does not hold the ${kind} ${id} of ${source.type} ${name}: declare the source, or wait until it is ready.`;
+function missing(image: DiskImage, { kind, id }: NonNullable<Source>): string {
+  return `The pool ${image.spec.pool} of this node does not hold the ${kind} ${id} of ${originOfImage(image).join()}: declare the source, or wait until it is ready.`;
 }
 
 /** Says in the status of a DiskImage how far its file is written, while that takes long. */

@@ -1,7 +1,7 @@
-import { persistentVolumeClaimType } from '../kube/core-kinds.ts';
 import { driverName } from '../api/names.ts';
 import { diskImages, diskSnapshots } from '../api/objects.ts';
 import type { ControllerObserver } from '../kube/controller.ts';
+import { persistentVolumeClaimType } from '../kube/core-kinds.ts';
 import { runElected } from '../kube/election.ts';
 import { type EventObserver, EventSender } from '../kube/events.ts';
 import { fencedClient } from '../kube/fenced-client.ts';
