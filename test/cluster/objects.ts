@@ -58,17 +58,22 @@ export interface ClaimOptions {
   dataSource?: { kind: 'VolumeSnapshot' | 'PersistentVolumeClaim'; name: string };
 }
 
-export function claim(namespace: string, { name, size = '64Mi', dataSource, ...spec }: ClaimOptions) {
+export function claim(namespace: string, { name, size = '64Mi', ...spec }: ClaimOptions) {
+  return { metadata: { name, namespace }, spec: claimSpec({ storageClassName: 'thin', size, ...spec }) };
+}
+
+/** The spec of a PersistentVolumeClaim for one node, unless other access modes are given. */
+export function claimSpec<Spec extends Pick<ClaimOptions, 'dataSource'> & { size: string }>({
+  size,
+  dataSource,
+  ...spec
+}: Spec) {
   const apiGroup = dataSource?.kind === 'VolumeSnapshot' ? { apiGroup: 'snapshot.storage.k8s.io' } : {};
   return {
-    metadata: { name, namespace },
-    spec: {
-      storageClassName: 'thin',
-      accessModes: ['ReadWriteOnce'],
-      ...spec,
-      resources: { requests: { storage: size } },
-      ...(dataSource ? { dataSource: { ...apiGroup, ...dataSource } } : {}),
-    },
+    accessModes: ['ReadWriteOnce'],
+    ...spec,
+    resources: { requests: { storage: size } },
+    ...(dataSource ? { dataSource: { ...apiGroup, ...dataSource } } : {}),
   };
 }
 

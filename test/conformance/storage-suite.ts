@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
+import { findProgram } from '../e2e/machine.ts';
 import { parseGinkgoReport, type SpecResults } from '../ginkgo-report.ts';
 
 /** Programs of a Kubernetes release: https://kubernetes.io/releases/download/, kubernetes-test-linux-*.tar.gz */
@@ -60,9 +61,7 @@ export const needsImages = 'with any volume data source';
 
 /** Looks in PATH, and in the directories given. */
 export function findPrograms(directories: readonly string[]): SuitePrograms | { missing: string } {
-  const places = [...directories, ...(process.env['PATH'] ?? '').split(':')];
-  const find = (name: string) => places.map((place) => path.join(place, name)).find((file) => existsSync(file));
-  const [ginkgo, e2eTest] = [find('ginkgo'), find('e2e.test')];
+  const [ginkgo, e2eTest] = ['ginkgo', 'e2e.test'].map((name) => findProgram(name, directories));
   if (ginkgo && e2eTest) return { ginkgo, e2eTest };
   return {
     missing:

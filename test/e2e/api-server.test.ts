@@ -2,21 +2,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
-import { expectWritten, writerScript } from './writer.ts';
+import { expectWritten, startWriter } from './writer.ts';
 
 const awayMs = 60_000;
 
 stories('an API server that is away for a minute', (scene) => {
   it('stops no pod from using its volume, and everything goes on when it is back', async () => {
     const { kubectl, cluster } = scene();
-    await kubectl.apply(claim({ name: 'used' }), pod({ name: 'used', claim: 'used', script: writerScript }));
-    await kubectl.untilReady('used');
-    const { spec } = (await kubectl.get('pod', 'used')) ?? { spec: {} };
+    const node = await startWriter(kubectl, { name: 'used' });
     const inside = (script: string) =>
-      cluster.onNode(
-        spec.nodeName,
-        `crictl exec "$(crictl ps -q --label io.kubernetes.pod.name=used)" bash -c '${script}'`,
-      );
+      cluster.onNode(node, `crictl exec "$(crictl ps -q --label io.kubernetes.pod.name=used)" bash -c '${script}'`);
     const done = async () => Number(await inside('cat /tmp/done || echo 0'));
     const controlPlane = `${cluster.name}-control-plane`;
     const manifest = '/etc/kubernetes/manifests/kube-apiserver.yaml';

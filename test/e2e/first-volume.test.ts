@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { runHelm, systemNamespace } from './installation.ts';
+import { systemNamespace } from '../cluster/objects.ts';
+import { release, runHelm } from './installation.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
 
@@ -29,7 +30,7 @@ stories('the first volume', (scene) => {
 
   it("passes the chart's own test", async () => {
     const { kubectl } = scene();
-    const output = await runHelm(kubectl, ['test', 'lamina', '--timeout', '4m']);
+    const output = await runHelm(kubectl, ['test', release, '--timeout', '4m']);
     expect(output.match(/Phase: +Succeeded/g)?.length).toBeGreaterThanOrEqual(3);
     const left = ['pvc', 'volumesnapshot'].map((kind) => kubectl.in(systemNamespace).list(kind));
     expect((await Promise.all(left)).flat()).toEqual([]);

@@ -1,12 +1,13 @@
 import path from 'node:path';
 import { execa } from 'execa';
 import { stringify } from 'yaml';
+import { systemNamespace } from '../cluster/objects.ts';
 import type { KindCluster } from './kind-cluster.ts';
-import type { Kubectl } from './kubectl.ts';
+import { isReady, type Kubectl } from './kubectl.ts';
 import { type Machine, root } from './machine.ts';
+import { toolsImage } from './objects.ts';
 
 export const release = 'lamina';
-export const systemNamespace = 'lamina-system';
 const repository = 'docker.io/library/lamina';
 /** Of the image that is tested. Not `latest`, which kubelet would pull. */
 export const imageTag = 'e2e';
@@ -14,9 +15,6 @@ export const imageTag = 'e2e';
 export function image(tag: string): string {
   return `${repository}:${tag}`;
 }
-
-/** What the pods of the stories run. */
-export const toolsImage = 'docker.io/library/lamina-e2e-tools:1';
 
 /** What differs from the chart's own values: the image as it was built, what the cluster does not bring, a class. */
 const values = {
@@ -72,8 +70,6 @@ export async function untilServing(kubectl: Kubectl, nodes: readonly string[]): 
     await system.run(['rollout', 'status', workload, '--timeout=180s'], { timeoutMs: 200_000 });
   }
   for (const node of nodes) {
-    await system.untilObject('diskpool', `default.${node}`, ({ status }) =>
-      status?.conditions?.some((is: { type: string; status: string }) => is.type === 'Ready' && is.status === 'True'),
-    );
+    await system.untilObject('diskpool', `default.${node}`, isReady);
   }
 }

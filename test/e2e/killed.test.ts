@@ -1,18 +1,12 @@
 import { expect, it } from 'vitest';
-import { systemNamespace, untilServing } from './installation.ts';
+import { systemNamespace } from '../cluster/objects.ts';
+import { untilServing } from './installation.ts';
+import { conditionOf, type KubernetesObject } from './kubectl.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
-import { errorsOf, expectWritten, progressOf, writerScript } from './writer.ts';
+import { errorsOf, expectWritten, progressOf, startWriter, writerScript } from './writer.ts';
 
 stories('parts that are killed', (scene) => {
-  async function startWriter(name: string): Promise<string> {
-    const { kubectl } = scene();
-    await kubectl.apply(claim({ name }), pod({ name, claim: name, script: writerScript }));
-    await kubectl.untilReady(name);
-    await progressOf(kubectl, name);
-    return (await kubectl.get('pod', name))?.spec.nodeName;
-  }
-
   /** Kills -9 what runs on a node with words on its command line. */
   async function kill9(node: string, words: string): Promise<void> {
     await scene().cluster.onNode(node, `pkill -KILL --full '${words}'`);
@@ -25,7 +19,7 @@ stories('parts that are killed', (scene) => {
   ])('(%s) come back, and pods that write do not notice', async (_, words, component) => {
     const { kubectl, cluster } = scene();
     const name = `writes-past-${component}`;
-    const node = await startWriter(name);
+    const node = await startWriter(kubectl, { name });
     const selector = ['-l', `app.kubernetes.io/component=${component}`];
     const parts = await kubectl.in(systemNamespace).list('pods', ...selector);
     const target = parts.find(({ spec }) => component === 'controller' || spec.nodeName === node)?.spec.nodeName;
@@ -43,34 +37,23 @@ stories('parts that are killed', (scene) => {
 
   it('(a storage daemon) fail their own volume only, visibly, and it is whole for the next pod', async () => {
     const { kubectl, cluster } = scene();
-    const node = await startWriter('loses-its-daemon');
+    const node = await startWriter(kubectl, { name: 'loses-its-daemon' });
     const volume = await kubectl.volumeOf('loses-its-daemon');
     const done = await progressOf(kubectl, 'loses-its-daemon');
-    const head = await cluster.onNode(
-      node,
-      `sed -n 's/.*"head": *"\\([^"]*\\)".*/\\1/p' /var/lib/lamina/disks/${volume}.json`,
-    );
+    const head = await cluster.headOf(node, volume);
     await kill9(node, `qemu-storage-daemon.*${head}`);
     await expect
       .poll(() => errorsOf(kubectl, 'loses-its-daemon').catch(() => 1), { timeout: 60_000 })
       .toBeGreaterThan(0);
-    await kubectl
-      .in(systemNamespace)
-      .untilObject('diskimage', volume, ({ status }) =>
-        status.conditions.some(
-          (is: { type: string; reason: string }) => is.type === 'Healthy' && is.reason === 'EngineDead',
-        ),
-      );
+    const image = (isSo: (object: KubernetesObject) => boolean) =>
+      kubectl.in(systemNamespace).untilObject('diskimage', volume, isSo);
+    await image((found) => conditionOf(found, 'Healthy')?.reason === 'EngineDead');
     expect(await kubectl.eventsOf('loses-its-daemon')).toContain('EngineDead');
     await kubectl.remove('pod', 'loses-its-daemon');
     await kubectl.apply(pod({ name: 'finds-it-again', claim: 'loses-its-daemon', script: writerScript }));
     await kubectl.untilReady('finds-it-again');
     await expectWritten(kubectl, 'finds-it-again', done);
     await progressOf(kubectl, 'finds-it-again');
-    await kubectl
-      .in(systemNamespace)
-      .untilObject('diskimage', volume, ({ status }) =>
-        status.conditions.some((is: { type: string; status: string }) => is.type === 'Healthy' && is.status === 'True'),
-      );
+    await image((found) => conditionOf(found, 'Healthy')?.status === 'True');
   });
 });

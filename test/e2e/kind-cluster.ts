@@ -52,6 +52,12 @@ export class KindCluster {
     return stdout;
   }
 
+  /** The id of the layer that a volume writes to, as the pool of its node says. */
+  async headOf(node: string, volume: string): Promise<string> {
+    const record = await this.onNode(node, `cat /var/lib/lamina/disks/${volume}.json`);
+    return (JSON.parse(record) as { head: string }).head;
+  }
+
   /**
    * Loop devices on files of a node's pool, and on exports of its storage daemons. Devices are the kernel's: all nodes and
    * the machine see the same ones, under paths that mean something to whoever attached them. So a node's own are found

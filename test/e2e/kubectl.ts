@@ -20,6 +20,21 @@ export interface KubernetesObject {
   status?: any;
 }
 
+interface Condition {
+  type: string;
+  status: string;
+  reason?: string;
+}
+
+/** A condition of an object that has such. */
+export function conditionOf({ status }: KubernetesObject, type: string): Condition | undefined {
+  return (status?.conditions as Condition[] | undefined)?.find((is) => is.type === type);
+}
+
+export function isReady(object: KubernetesObject): boolean {
+  return conditionOf(object, 'Ready')?.status === 'True';
+}
+
 const commandTimeoutMs = 120_000;
 
 /** kubectl in one namespace, as a user runs it. */
@@ -83,9 +98,7 @@ export class Kubectl {
 
   /** Waits until a pod can be used. @throws with its description */
   async untilReady(pod: string): Promise<void> {
-    await this.untilObject('pod', pod, ({ status }) =>
-      status?.conditions?.some((is: { type: string; status: string }) => is.type === 'Ready' && is.status === 'True'),
-    );
+    await this.untilObject('pod', pod, isReady);
   }
 
   /** Takes a VolumeSnapshot of a claim's volume, and waits until it is ready. */

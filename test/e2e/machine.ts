@@ -16,10 +16,19 @@ export interface Machine {
 
 const programs = ['docker', 'kind', 'kubectl', 'helm'];
 
+/** Where a program is: in one of the directories, or in PATH. */
+export function findProgram(
+  name: string,
+  directories: readonly string[],
+  environment: NodeJS.ProcessEnv = process.env,
+): string | undefined {
+  const places = [...directories, ...(environment['PATH'] ?? '').split(':')];
+  return places.map((place) => path.join(place, name)).find((file) => existsSync(file));
+}
+
 /** What the stories need of this machine, or in one sentence what is missing. */
 export function findMachine(environment: NodeJS.ProcessEnv = process.env): Machine | { missing: string } {
-  const directories = (environment['PATH'] ?? '').split(':');
-  const lacking = programs.filter((name) => !directories.some((place) => existsSync(path.join(place, name))));
+  const lacking = programs.filter((name) => findProgram(name, [], environment) === undefined);
   if (lacking.length > 0) return { missing: `a cluster of kind needs ${lacking.join(', ')}` };
   if (execaSync('docker', ['info'], { reject: false }).exitCode !== 0) {
     return { missing: 'a cluster of kind needs a container engine that runs: docker info fails' };

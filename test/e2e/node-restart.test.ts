@@ -1,9 +1,10 @@
 import { execa } from 'execa';
 import { expect, it } from 'vitest';
 import { untilServing } from './installation.ts';
+import { isReady } from './kubectl.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
-import { expectWritten, progressOf, writerScript } from './writer.ts';
+import { expectWritten, progressOf, startWriter, writerScript } from './writer.ts';
 
 stories('a node that loses its power', (scene) => {
   it('has all volumes back with what was flushed to them, and takes new ones', async () => {
@@ -14,23 +15,20 @@ stories('a node that loses its power', (scene) => {
       ['qcow2', 'lamina'],
       ['raw', 'lamina-raw'],
     ] as const) {
-      await kubectl.apply(claim({ name, storageClassName }), pod({ name, claim: name, node, script: writerScript }));
-      await kubectl.untilReady(name);
+      await startWriter(kubectl, { name, node, storageClassName });
     }
     const done = new Map<string, number>();
     for (const name of names) done.set(name, await progressOf(kubectl, name));
     const address = () =>
       execa('docker', ['inspect', '--format', '{{.NetworkSettings.Networks.kind.IPAddress}}', node]);
     const before = (await address()).stdout;
-    const loops = (await cluster.loopsOf(node)).join(' ');
+    const loops = await cluster.loopsOf(node);
     await execa('docker', ['kill', node]);
     // What a machine loses with its power; a container's devices are those of the machine that it runs on.
-    for (const loop of loops.split(' ').filter(Boolean)) await execa('losetup', ['--detach', loop]);
+    for (const loop of loops) await execa('losetup', ['--detach', loop]);
     await execa('docker', ['start', node]);
     expect((await address()).stdout).toBe(before);
 
-    const isReady = ({ status }: { status?: { conditions: { type: string; status: string }[] } }) =>
-      status?.conditions.some((is) => is.type === 'Ready' && is.status === 'True') ?? false;
     await kubectl.untilObject('node', node, isReady, 240_000);
     await untilServing(kubectl, cluster.workers);
     for (const name of names) {

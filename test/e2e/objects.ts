@@ -1,36 +1,25 @@
-import { toolsImage } from './installation.ts';
+import * as cluster from '../cluster/objects.ts';
 
-interface ClaimOptions {
-  name: string;
-  storageClassName?: string;
-  size?: string;
-  accessModes?: string[];
-  volumeMode?: 'Filesystem' | 'Block';
-  volumeAttributesClassName?: string;
-  dataSource?: { kind: 'VolumeSnapshot' | 'PersistentVolumeClaim'; name: string };
-}
+/** What the pods of the stories run. */
+export const toolsImage = 'docker.io/library/lamina-e2e-tools:1';
+
+type ClaimOptions = Omit<cluster.ClaimOptions, 'storageClassName'> & { storageClassName?: string };
 
 /** A PersistentVolumeClaim of the class that the chart makes. */
-export function claim({ name, size = '1Gi', dataSource, ...spec }: ClaimOptions) {
-  const apiGroup = dataSource?.kind === 'VolumeSnapshot' ? { apiGroup: 'snapshot.storage.k8s.io' } : {};
+export function claim({ name, size = '1Gi', ...spec }: ClaimOptions) {
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolumeClaim',
     metadata: { name },
-    spec: {
-      storageClassName: 'lamina',
-      accessModes: ['ReadWriteOnce'],
-      ...spec,
-      resources: { requests: { storage: size } },
-      ...(dataSource ? { dataSource: { ...apiGroup, ...dataSource } } : {}),
-    },
+    spec: cluster.claimSpec({ storageClassName: 'lamina', size, ...spec }),
   };
 }
 
 interface PodOptions {
   name: string;
-  /** Claims that it has below /data, by name; the first one at /data itself. Block ones are devices, /dev/data. */
+  /** The claim that it uses. */
   claim: string;
+  /** Whether the claim's volume is a block device. */
   block?: boolean;
   node?: string;
   /** A shell script that it runs; without one it waits to be told what to do. */

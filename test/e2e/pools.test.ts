@@ -1,6 +1,6 @@
 import { afterAll, expect, it } from 'vitest';
 import { helm, untilServing } from './installation.ts';
-import type { KubernetesObject } from './kubectl.ts';
+import { conditionOf } from './kubectl.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
 
@@ -43,7 +43,7 @@ stories('pools that cannot be served, or are full', (scene) => {
     await untilServing(kubectl, cluster.workers);
     const reasons = async () => {
       const pools = await Promise.all(names.map((name) => kubectl.get('diskpool', `${name}.${node}`)));
-      return pools.map((pool) => conditionOf(pool, 'Ready')?.reason);
+      return pools.map((pool) => pool && conditionOf(pool, 'Ready')?.reason);
     };
     await expect
       .poll(reasons, { timeout: 90_000, interval: 1000 })
@@ -68,7 +68,10 @@ stories('pools that cannot be served, or are full', (scene) => {
       node,
       `fallocate -l 170M ${base}/small/filler || dd if=/dev/zero of=${base}/small/filler bs=1M || true`,
     );
-    const isFull = async () => conditionOf(await kubectl.get('diskpool', `small.${node}`), 'SpaceAvailable')?.status;
+    const isFull = async () => {
+      const pool = await kubectl.get('diskpool', `small.${node}`);
+      return pool && conditionOf(pool, 'SpaceAvailable')?.status;
+    };
     await expect.poll(isFull, { timeout: 90_000, interval: 1000 }).toBe('False');
     await kubectl.apply(claim({ name: 'waits', storageClassName: 'lamina-story-small', size: '64Mi' }));
     await expect.poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 }).toMatch(/ProvisioningFailed.*room/);
@@ -79,8 +82,3 @@ stories('pools that cannot be served, or are full', (scene) => {
     await kubectl.remove('pvc', 'waits');
   });
 });
-
-function conditionOf(object: KubernetesObject | undefined, type: string) {
-  const conditions = (object?.status?.conditions ?? []) as { type: string; status: string; reason: string }[];
-  return conditions.find((is) => is.type === type);
-}

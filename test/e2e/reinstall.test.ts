@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
-import { helm, runHelm, systemNamespace, untilServing } from './installation.ts';
+import { systemNamespace } from '../cluster/objects.ts';
+import { helm, release, runHelm, untilServing } from './installation.ts';
 import type { KubernetesObject } from './kubectl.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
-import { errorsOf, expectWritten, progressOf, writerScript } from './writer.ts';
+import { errorsOf, expectWritten, progressOf, startWriter } from './writer.ts';
 
 stories('what is uninstalled and installed again', (scene) => {
   const keyOf = ({ metadata }: KubernetesObject) => `${metadata.namespace}/${metadata.name}`;
@@ -15,20 +16,15 @@ stories('what is uninstalled and installed again', (scene) => {
   it('takes over all volumes, those in use and those that lost their objects', async () => {
     const { kubectl, cluster } = scene();
     const [nodeA, nodeB] = cluster.workers;
-    for (const [name, node] of [
-      ['used', nodeA],
-      ['idle', nodeB],
-    ] as const) {
-      await kubectl.apply(claim({ name }), pod({ name, claim: name, node, script: writerScript }));
-      await kubectl.untilReady(name);
-    }
+    await startWriter(kubectl, { name: 'used', node: nodeA });
+    await startWriter(kubectl, { name: 'idle', node: nodeB });
     const idle = await progressOf(kubectl, 'idle');
     await kubectl.snapshot('taken', 'idle');
     await kubectl.remove('pod', 'idle');
     const before = await diskImages();
     expect(before).toHaveLength(2);
 
-    await runHelm(kubectl, ['uninstall', 'lamina', '--wait']);
+    await runHelm(kubectl, ['uninstall', release, '--wait']);
     await progressOf(kubectl, 'used');
     // As whoever loses an etcd, or deletes finalizers by hand.
     for (const kind of ['diskimages', 'disksnapshots', 'diskpools']) {

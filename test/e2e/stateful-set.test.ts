@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest';
-import { toolsImage } from './installation.ts';
-import { claim } from './objects.ts';
+import { claim, toolsImage } from './objects.ts';
 import { stories } from './stories.ts';
 
 const replicas = 3;

@@ -1,9 +1,9 @@
 import { execa } from 'execa';
 import { expect, it } from 'vitest';
-import { helm, image, imageTag, systemNamespace, untilServing } from './installation.ts';
-import { claim, pod } from './objects.ts';
+import { systemNamespace } from '../cluster/objects.ts';
+import { helm, image, imageTag, untilServing } from './installation.ts';
 import { stories } from './stories.ts';
-import { errorsOf, expectWritten, progressOf, writerScript } from './writer.ts';
+import { errorsOf, expectWritten, progressOf, startWriter } from './writer.ts';
 
 stories('an upgrade while pods write', (scene) => {
   it('replaces controller and node plugins, leaves the engines alone, and no write fails', async () => {
@@ -14,11 +14,7 @@ stories('an upgrade while pods write', (scene) => {
       { name: 'raw', node: nodeA, storageClassName: 'lamina-raw' },
       { name: 'xfs', node: nodeB, storageClassName: 'lamina-xfs' },
     ];
-    for (const { name, node, storageClassName } of writers) {
-      await kubectl.apply(claim({ name, storageClassName }), pod({ name, claim: name, node, script: writerScript }));
-    }
-    for (const { name } of writers) await kubectl.untilReady(name);
-    for (const { name } of writers) await progressOf(kubectl, name);
+    for (const writer of writers) await startWriter(kubectl, writer);
     const engines = () => uidsOf('engine');
     const plugins = () => uidsOf('node');
     const before = { engines: await engines(), plugins: await plugins() };

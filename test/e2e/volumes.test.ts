@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
+import { systemNamespace } from '../cluster/objects.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
-import { errorsOf, expectWritten, progressOf, writerScript } from './writer.ts';
+import { errorsOf, expectWritten, progressOf, startWriter } from './writer.ts';
 
 stories('volumes of all kinds', (scene) => {
   it('are cloned, and the clone and the source go their own ways', async () => {
@@ -26,10 +27,7 @@ stories('volumes of all kinds', (scene) => {
   it('grow while a pod writes to them', async () => {
     const { kubectl } = scene();
     const size = () => kubectl.inPod('growing', 'df --output=size --block-size=1M /data | tail -1').then(Number);
-    const growing = claim({ name: 'growing', storageClassName: 'lamina-xfs' });
-    await kubectl.apply(growing, pod({ name: 'growing', claim: 'growing', script: writerScript }));
-    await kubectl.untilReady('growing');
-    await progressOf(kubectl, 'growing');
+    await startWriter(kubectl, { name: 'growing', storageClassName: 'lamina-xfs' });
     expect(await size()).toBeLessThan(1024);
     const bigger = { spec: { resources: { requests: { storage: '3Gi' } } } };
     await kubectl.run(['patch', 'pvc', 'growing', '--patch', JSON.stringify(bigger)]);
@@ -79,8 +77,7 @@ stories('volumes of all kinds', (scene) => {
     const [size, allocated] = (
       await cluster.onNode(
         spec.nodeName,
-        `head=$(sed -n 's/.*"head": *"\\([^"]*\\)".*/\\1/p' /var/lib/lamina/disks/${volume}.json)
-         stat --format '%s %b' "/var/lib/lamina/layers/$head/data.raw" | awk '{ print $1, $2 * 512 }'`,
+        `stat --format '%s %b' "/var/lib/lamina/layers/${await cluster.headOf(spec.nodeName, volume)}/data.raw" | awk '{ print $1, $2 * 512 }'`,
       )
     ).split(' ');
     expect(Number(size)).toBe(1024 ** 3);
@@ -102,10 +99,9 @@ stories('volumes of all kinds', (scene) => {
       'raw',
       ({ status }) => status?.currentVolumeAttributesClassName === 'lamina-live-snapshots',
     );
-    const image = await kubectl.in('lamina-system').get('diskimage', await kubectl.volumeOf('raw'));
+    const image = await kubectl.in(systemNamespace).get('diskimage', await kubectl.volumeOf('raw'));
     expect(image?.spec.liveSnapshots).toBe(true);
     await kubectl.remove('pod', 'ephemeral');
-    await kubectl.untilObject('pvc', 'raw', () => true);
     expect(await kubectl.get('pvc', 'ephemeral-data')).toBeUndefined();
   });
 });

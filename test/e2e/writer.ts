@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 import type { Kubectl } from './kubectl.ts';
+import * as objects from './objects.ts';
 
 /**
  * What a pod runs that writes one numbered line after the other to /data/log, each flushed before it counts as done in
@@ -15,6 +16,21 @@ while :; do
   fi
   sleep 0.02
 done`;
+
+/** Makes a volume, and a pod of the same name that writes to it. @returns the pod's node, when it writes */
+export async function startWriter(
+  kubectl: Kubectl,
+  { name, node, ...spec }: { name: string; node?: string; storageClassName?: string },
+): Promise<string> {
+  const place = node === undefined ? {} : { node };
+  await kubectl.apply(
+    objects.claim({ name, ...spec }),
+    objects.pod({ name, claim: name, script: writerScript, ...place }),
+  );
+  await kubectl.untilReady(name);
+  await progressOf(kubectl, name);
+  return (await kubectl.get('pod', name))?.spec.nodeName;
+}
 
 /** Waits until a writer has written some lines. @returns how many are surely on disk */
 export async function progressOf(kubectl: Kubectl, pod: string): Promise<number> {
