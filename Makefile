@@ -7,7 +7,7 @@ IMAGE ?= lamina:dev
 .PHONY: help setup build generate lint format unit integration sanity operator e2e e2e-conformance test demo bench image clean
 
 help: ## Say what the targets do.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: tools by apt, npm packages, Node itself among them.
 	@scripts/setup

@@ -32,8 +32,11 @@ export class KindCluster {
     return true;
   }
 
+  /** Takes away the cluster, and the loop devices of volumes in use, which would outlive its nodes. */
   async destroy(): Promise<void> {
+    const loops = (await Promise.all(this.workers.map((node) => this.loopsOf(node)))).flat();
     await execa('kind', ['delete', 'cluster', '--name', this.name, '--kubeconfig', this.kubeconfig]);
+    for (const loop of loops) await execa('losetup', ['--detach', loop]);
   }
 
   /** Brings an image of this machine's container engine to all nodes. */
@@ -72,7 +75,8 @@ export class KindCluster {
 const loopsOfNode = `
 own=$(find /var/lib/lamina/layers -name 'data.*' -exec stat --format '%Hd:%Ld %i' {} + 2>/dev/null || true)
 exports=$(grep -F ' /run/lamina/' /proc/self/mountinfo | cut -d' ' -f3 || true)
-losetup --list --noheadings --raw --output NAME,BACK-MAJ:MIN,BACK-INO | while read -r name device inode; do
+# In raw output the blanks that fill up a column are written as \\x20.
+losetup --list --noheadings --raw --output NAME,BACK-MAJ:MIN,BACK-INO | sed 's/\\\\x20//g' | while read -r name device inode; do
   if grep -qFx "$device $inode" <<<"$own" || grep -qFx "$device" <<<"$exports"; then echo "$name"; fi
 done
 `;

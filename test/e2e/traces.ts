@@ -1,3 +1,4 @@
+import { execa } from 'execa';
 import type { KindCluster } from './kind-cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 
@@ -26,11 +27,17 @@ export async function tracesOf(cluster: KindCluster, kubectl: Kubectl): Promise<
       return [...lines, ...loops].map((line) => `${node}: ${line}`);
     }),
   );
+  // Whose they were cannot be told any more.
+  const dead = (await execa('losetup', ['--list', '--noheadings', '--output', 'NAME,BACK-INO'])).stdout
+    .split('\n')
+    .filter((line) => line.trim().startsWith('/dev/') && !/\s\d+\s*$/.test(line))
+    .map((line) => `loop device whose file is gone: ${line.trim()}`);
   const kinds =
     'diskimages,disksnapshots,persistentvolumes,volumesnapshotcontents,volumesnapshots,persistentvolumeclaims';
   const objects = await kubectl.list(kinds, '--all-namespaces');
   return [
     ...nodes.flat(),
+    ...dead,
     ...objects.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''} ${metadata.name}`),
   ];
 }
