@@ -20,7 +20,7 @@ async function runRole(config: Config, stop: AbortSignal): Promise<number> {
     case 'controller':
       return (await import('./roles/controller.ts')).controller({ ...config, version: packageJson.version }, stop);
     case 'kubectl':
-      return (await import('./roles/kubectl.ts')).kubectl({ ...config, version: packageJson.version });
+      return (await import('./roles/kubectl/kubectl.ts')).kubectl({ ...config, version: packageJson.version });
     case 'engine':
       return (await import('./roles/engine.ts')).engine(config, stop);
     case 'tree':

@@ -15,8 +15,8 @@ import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import { PoolRooms } from '../reconcile/pool-rooms.ts';
 import type { Cluster } from './cluster.ts';
 import type { ObjectReading } from '../telemetry/object-metrics.ts';
-import { operationTimeoutMs } from './cluster-disk-context.ts';
-import { ClusterDiskService } from './cluster-disk-service.ts';
+import { operationTimeoutMs } from './cluster-disks/context.ts';
+import { ClusterDiskService } from './cluster-disks/service.ts';
 import { readObjects } from './object-reading.ts';
 import { runElectedWork } from './elected-work.ts';
 

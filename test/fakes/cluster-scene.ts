@@ -12,7 +12,7 @@ import type { ControllerStep } from '../../src/reconcile/controller-steps.ts';
 import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
 import { eventType } from '../../src/kube/event-series.ts';
 import { EventSender } from '../../src/kube/events.ts';
-import { ClusterDiskService } from '../../src/roles/cluster-disk-service.ts';
+import { ClusterDiskService } from '../../src/roles/cluster-disks/service.ts';
 import type { LaminaError } from '../../src/lib/errors.ts';
 import { pollUntil } from '../../src/lib/poll.ts';
 import { runElectedWork } from '../../src/roles/elected-work.ts';

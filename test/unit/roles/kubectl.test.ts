@@ -4,8 +4,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { diskImages, diskPools, diskSnapshots } from '../../../src/api/objects.ts';
 import type { KubectlConfig } from '../../../src/config.ts';
-import { claims, events, pods, storageClasses, volumes } from '../../../src/roles/kubectl-objects.ts';
-import { kubectl } from '../../../src/roles/kubectl.ts';
+import { claims, events, pods, storageClasses, volumes } from '../../../src/roles/kubectl/objects.ts';
+import { kubectl } from '../../../src/roles/kubectl/kubectl.ts';
 import type { FakeObject, FakeType } from '../../fakes/api-objects.ts';
 import { FakeApiServer } from '../../fakes/api-server.ts';
 

@@ -1,9 +1,9 @@
-import { type DiskPool, diskPools } from '../api/objects.ts';
-import type { KubeClient } from '../kube/client.ts';
-import { findCondition } from '../kube/conditions.ts';
-import { ResourceClient } from '../kube/resource-client.ts';
-import { formatBytes } from '../lib/bytes.ts';
-import { formatBar, formatTable } from './kubectl-text.ts';
+import { type DiskPool, diskPools } from '../../api/objects.ts';
+import type { KubeClient } from '../../kube/client.ts';
+import { findCondition } from '../../kube/conditions.ts';
+import { ResourceClient } from '../../kube/resource-client.ts';
+import { formatBytes } from '../../lib/bytes.ts';
+import { formatBar, formatTable } from './text.ts';
 
 const headings = ['NODE', 'POOL', 'STATUS', 'SPACE', 'FREE', 'TOTAL', 'PROMISED', 'DISKS', 'SNAPSHOTS', 'ORPHANS'];
 const legend = '█ images  ▒ other files, and what is reserved  · free';

@@ -8,20 +8,20 @@ import type {
   Placement,
   SizeRange,
   SnapshotInfo,
-} from '../csi/controller/disk-service.ts';
-import { keyOf } from '../kube/objects.ts';
-import { LaminaError } from '../lib/errors.ts';
-import { roomFor } from '../reconcile/placement.ts';
-import { maximumSizeBytes, minimumSizeBytes } from '../store/create-disk.ts';
-import { diskIdOf, snapshotIdOf } from '../store/ids.ts';
-import { takesSpaceAtOnce } from '../store/space.ts';
-import { type ClusterDiskContext, isOfCsi, readOfCsi, refIn, requireSynced } from './cluster-disk-context.ts';
-import { createDisk } from './cluster-disk-create.ts';
-import { deleteDisk, deleteSnapshot } from './cluster-disk-delete.ts';
-import { growDisk, modifyDisk } from './cluster-disk-grow.ts';
-import { diskInfo, isMade, isTaken, snapshotInfo } from './cluster-disk-info.ts';
-import { assertPool } from './cluster-disk-placing.ts';
-import { createSnapshot } from './cluster-disk-snapshot.ts';
+} from '../../csi/controller/disk-service.ts';
+import { keyOf } from '../../kube/objects.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import { roomFor } from '../../reconcile/placement.ts';
+import { maximumSizeBytes, minimumSizeBytes } from '../../store/create-disk.ts';
+import { diskIdOf, snapshotIdOf } from '../../store/ids.ts';
+import { takesSpaceAtOnce } from '../../store/space.ts';
+import { type ClusterDiskContext, isOfCsi, readOfCsi, refIn, requireSynced } from './context.ts';
+import { createDisk } from './create.ts';
+import { deleteDisk, deleteSnapshot } from './delete.ts';
+import { growDisk, modifyDisk } from './grow.ts';
+import { diskInfo, isMade, isTaken, snapshotInfo } from './info.ts';
+import { assertPool } from './placing.ts';
+import { createSnapshot } from './snapshot.ts';
 
 /**
  * The volumes and snapshots of a cluster, as the CSI Controller service wants to see them: DiskImages and DiskSnapshots

@@ -1,18 +1,18 @@
-import { annotations } from '../api/names.ts';
-import type { PersistentVolumeClaim } from '../kube/core-kinds.ts';
-import type { KubeObject, ObjectRef } from '../kube/objects.ts';
-import { keyOf } from '../kube/objects.ts';
-import { ObjectWatch } from '../kube/object-watch.ts';
-import type { Reflector } from '../kube/reflector.ts';
-import type { ResourceClient } from '../kube/resource-client.ts';
-import type { Checkpoint } from '../lib/checkpoint.ts';
-import type { Clock } from '../lib/clock.ts';
-import { withDeadline } from '../lib/deadline.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { Caches } from '../reconcile/caches.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
-import type { ControllerStep } from '../reconcile/controller-steps.ts';
-import type { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { annotations } from '../../api/names.ts';
+import type { PersistentVolumeClaim } from '../../kube/core-kinds.ts';
+import type { KubeObject, ObjectRef } from '../../kube/objects.ts';
+import { keyOf } from '../../kube/objects.ts';
+import { ObjectWatch } from '../../kube/object-watch.ts';
+import type { Reflector } from '../../kube/reflector.ts';
+import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { Checkpoint } from '../../lib/checkpoint.ts';
+import type { Clock } from '../../lib/clock.ts';
+import { withDeadline } from '../../lib/deadline.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { Caches } from '../../reconcile/caches.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
+import type { ControllerStep } from '../../reconcile/controller-steps.ts';
+import type { PoolRooms } from '../../reconcile/pool-rooms.ts';
 
 /** What the operations on disks and snapshots of a cluster work with. */
 export interface ClusterDiskContext {

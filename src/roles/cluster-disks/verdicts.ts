@@ -1,8 +1,8 @@
-import { failureCode } from '../api/conditions.ts';
-import { type Condition, findCondition } from '../kube/conditions.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { ClusterDiskContext } from './cluster-disk-context.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
+import { failureCode } from '../../api/conditions.ts';
+import { type Condition, findCondition } from '../../kube/conditions.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { ClusterDiskContext } from './context.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
 
 /** What the node reports in a condition about the object as it is wanted now. Undefined where that is about an earlier state. */
 export function currentCondition({ metadata, status }: DiskImage | DiskSnapshot, type: string): Condition | undefined {

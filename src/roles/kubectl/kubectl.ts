@@ -1,10 +1,10 @@
-import type { KubectlConfig } from '../config.ts';
-import { ApiClient } from '../kube/client.ts';
-import { kubeconfigConnection } from '../kube/kubeconfig.ts';
-import { systemClock as clock } from '../lib/clock.ts';
-import { describePools } from './kubectl-pools.ts';
-import { describeTree } from './kubectl-tree.ts';
-import { ClaimExplanation } from './kubectl-why.ts';
+import type { KubectlConfig } from '../../config.ts';
+import { ApiClient } from '../../kube/client.ts';
+import { kubeconfigConnection } from '../../kube/kubeconfig.ts';
+import { systemClock as clock } from '../../lib/clock.ts';
+import { describePools } from './pools.ts';
+import { describeTree } from './tree.ts';
+import { ClaimExplanation } from './why.ts';
 
 /** `kubectl lamina`: for people, as the user of their kubeconfig. Exit code 0, or 4 where something is waited for. */
 export async function kubectl(options: KubectlConfig & { version: string }): Promise<number> {

@@ -1,10 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { diskImages, diskPools } from '../../../src/api/objects.ts';
-import type { CreateDiskRequest, DiskInfo, DiskService, Placement } from '../../../src/csi/controller/disk-service.ts';
-import { nodeType, persistentVolumeClaimType } from '../../../src/kube/core-kinds.ts';
-import { GiB } from '../../../src/lib/bytes.ts';
-import { ClusterScene, failureOf, until } from '../../fakes/cluster-scene.ts';
-import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
+import { diskImages, diskPools } from '../../../../src/api/objects.ts';
+import type {
+  CreateDiskRequest,
+  DiskInfo,
+  DiskService,
+  Placement,
+} from '../../../../src/csi/controller/disk-service.ts';
+import { nodeType, persistentVolumeClaimType } from '../../../../src/kube/core-kinds.ts';
+import { GiB } from '../../../../src/lib/bytes.ts';
+import { ClusterScene, failureOf, until } from '../../../fakes/cluster-scene.ts';
+import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 
 let scene: ClusterScene;
 let a: FakeClusterNode;

@@ -1,6 +1,6 @@
-import { findCondition } from '../kube/conditions.ts';
-import type { DiskInfo, SnapshotInfo } from '../csi/controller/disk-service.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
+import { findCondition } from '../../kube/conditions.ts';
+import type { DiskInfo, SnapshotInfo } from '../../csi/controller/disk-service.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
 
 /** Whether the disk was made once; before that, nobody was told of it. */
 export function isMade({ status }: DiskImage): boolean {

@@ -1,19 +1,19 @@
-import type { CreateDiskRequest, DiskInfo, Placement } from '../csi/controller/disk-service.ts';
-import { isAlreadyExists } from '../kube/api-error.ts';
-import { findCondition } from '../kube/conditions.ts';
-import { isBeingDeleted, keyOf } from '../kube/objects.ts';
-import type { ObjectWatch } from '../kube/object-watch.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage } from '../api/objects.ts';
-import { chooseSize } from '../store/create-disk.ts';
-import { diskIdOf } from '../store/ids.ts';
-import { takesSpaceAtOnce } from '../store/space.ts';
-import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './cluster-disk-context.ts';
-import { diskInfo, isMade } from './cluster-disk-info.ts';
-import { assertPool, narrowToPod, placeVolume, readSource } from './cluster-disk-placing.ts';
-import { withdrawObject } from './cluster-disk-removal.ts';
-import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
-import { assertSameWish, diskImageOf } from './cluster-disk-wish.ts';
+import type { CreateDiskRequest, DiskInfo, Placement } from '../../csi/controller/disk-service.ts';
+import { isAlreadyExists } from '../../kube/api-error.ts';
+import { findCondition } from '../../kube/conditions.ts';
+import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
+import type { ObjectWatch } from '../../kube/object-watch.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { DiskImage } from '../../api/objects.ts';
+import { chooseSize } from '../../store/create-disk.ts';
+import { diskIdOf } from '../../store/ids.ts';
+import { takesSpaceAtOnce } from '../../store/space.ts';
+import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './context.ts';
+import { diskInfo, isMade } from './info.ts';
+import { assertPool, narrowToPod, placeVolume, readSource } from './placing.ts';
+import { withdrawObject } from './removal.ts';
+import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './verdicts.ts';
+import { assertSameWish, diskImageOf } from './wish.ts';
 
 /** One call of createDisk. */
 interface Creation {

@@ -1,9 +1,9 @@
-import { annotations, finalizers } from '../api/names.ts';
-import type { DiskImageManifest } from '../api/objects.ts';
-import type { CreateDiskRequest, DiskOptions, Placement } from '../csi/controller/disk-service.ts';
-import { LaminaError } from '../lib/errors.ts';
-import { formatQuantity } from '../lib/quantity.ts';
-import type { DiskImage } from '../api/objects.ts';
+import { annotations, finalizers } from '../../api/names.ts';
+import type { DiskImageManifest } from '../../api/objects.ts';
+import type { CreateDiskRequest, DiskOptions, Placement } from '../../csi/controller/disk-service.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import { formatQuantity } from '../../lib/quantity.ts';
+import type { DiskImage } from '../../api/objects.ts';
 
 type Wish = Omit<DiskImageManifest, 'apiVersion' | 'kind'>;
 

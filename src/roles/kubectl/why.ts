@@ -1,12 +1,12 @@
-import { failureCode } from '../api/conditions.ts';
-import { annotations, diskPoolName, driverName } from '../api/names.ts';
-import { type DiskImage, diskImages, type DiskPool, diskPools } from '../api/objects.ts';
-import type { KubeClient } from '../kube/client.ts';
-import { type Condition, findCondition } from '../kube/conditions.ts';
-import { selectedNodeAnnotation } from '../kube/core-kinds.ts';
-import { keyOf, type ObjectRef } from '../kube/objects.ts';
-import { ResourceClient } from '../kube/resource-client.ts';
-import { formatBytes } from '../lib/bytes.ts';
+import { failureCode } from '../../api/conditions.ts';
+import { annotations, diskPoolName, driverName } from '../../api/names.ts';
+import { type DiskImage, diskImages, type DiskPool, diskPools } from '../../api/objects.ts';
+import type { KubeClient } from '../../kube/client.ts';
+import { type Condition, findCondition } from '../../kube/conditions.ts';
+import { selectedNodeAnnotation } from '../../kube/core-kinds.ts';
+import { keyOf, type ObjectRef } from '../../kube/objects.ts';
+import { ResourceClient } from '../../kube/resource-client.ts';
+import { formatBytes } from '../../lib/bytes.ts';
 import {
   type Claim,
   claims,
@@ -17,8 +17,8 @@ import {
   type StorageClass,
   storageClasses,
   volumes,
-} from './kubectl-objects.ts';
-import { formatAge } from './kubectl-text.ts';
+} from './objects.ts';
+import { formatAge } from './text.ts';
 
 const maxEvents = 3;
 

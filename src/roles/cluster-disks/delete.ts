@@ -1,9 +1,9 @@
-import { findCondition } from '../kube/conditions.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
-import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './cluster-disk-context.ts';
-import { removeObject } from './cluster-disk-removal.ts';
-import { reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
+import { findCondition } from '../../kube/conditions.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
+import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './context.ts';
+import { removeObject } from './removal.ts';
+import { reportedFailure, silenceOf } from './verdicts.ts';
 
 /**
  * Deletes the DiskImage of a volume, and waits until its node has deleted the disk.

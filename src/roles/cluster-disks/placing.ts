@@ -1,11 +1,11 @@
-import type { CreateDiskRequest, Placement } from '../csi/controller/disk-service.ts';
-import { isBeingDeleted, refOf } from '../kube/objects.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
-import { chooseNode } from '../reconcile/placement.ts';
-import type { PoolRooms } from '../reconcile/pool-rooms.ts';
-import { type ClusterDiskContext, readOfCsi, refIn } from './cluster-disk-context.ts';
-import { isMade, isTaken } from './cluster-disk-info.ts';
+import type { CreateDiskRequest, Placement } from '../../csi/controller/disk-service.ts';
+import { isBeingDeleted, refOf } from '../../kube/objects.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
+import { chooseNode } from '../../reconcile/placement.ts';
+import type { PoolRooms } from '../../reconcile/pool-rooms.ts';
+import { type ClusterDiskContext, readOfCsi, refIn } from './context.ts';
+import { isMade, isTaken } from './info.ts';
 
 /** What a new volume starts from, as far as it decides on size and place. */
 export interface SourceFacts {

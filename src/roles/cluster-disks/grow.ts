@@ -1,17 +1,17 @@
-import type { DiskInfo, SizeRange } from '../csi/controller/disk-service.ts';
-import { isConflict } from '../kube/api-error.ts';
-import { contains } from '../kube/apply.ts';
-import { isBeingDeleted, type ObjectRef } from '../kube/objects.ts';
-import { formatBytes } from '../lib/bytes.ts';
-import { LaminaError } from '../lib/errors.ts';
-import { formatQuantity } from '../lib/quantity.ts';
-import type { DiskImage } from '../api/objects.ts';
-import { roomFor } from '../reconcile/placement.ts';
-import { chooseSize } from '../store/create-disk.ts';
-import { takesSpaceAtOnce } from '../store/space.ts';
-import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './cluster-disk-context.ts';
-import { diskInfo, isMade } from './cluster-disk-info.ts';
-import { currentCondition, isFinal, reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
+import type { DiskInfo, SizeRange } from '../../csi/controller/disk-service.ts';
+import { isConflict } from '../../kube/api-error.ts';
+import { contains } from '../../kube/apply.ts';
+import { isBeingDeleted, type ObjectRef } from '../../kube/objects.ts';
+import { formatBytes } from '../../lib/bytes.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import { formatQuantity } from '../../lib/quantity.ts';
+import type { DiskImage } from '../../api/objects.ts';
+import { roomFor } from '../../reconcile/placement.ts';
+import { chooseSize } from '../../store/create-disk.ts';
+import { takesSpaceAtOnce } from '../../store/space.ts';
+import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './context.ts';
+import { diskInfo, isMade } from './info.ts';
+import { currentCondition, isFinal, reportedFailure, silenceOf } from './verdicts.ts';
 
 /**
  * Has the node grow a disk. Where that fails for good, the old size is wanted again, so that nobody grows it later

@@ -1,17 +1,17 @@
-import { annotations, finalizers } from '../api/names.ts';
-import type { NodeRequirement, SnapshotInfo } from '../csi/controller/disk-service.ts';
-import { isAlreadyExists } from '../kube/api-error.ts';
-import { findCondition } from '../kube/conditions.ts';
-import { isBeingDeleted } from '../kube/objects.ts';
-import type { ObjectWatch } from '../kube/object-watch.ts';
-import { LaminaError } from '../lib/errors.ts';
-import type { DiskSnapshot } from '../api/objects.ts';
-import { snapshotIdOf } from '../store/ids.ts';
-import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './cluster-disk-context.ts';
-import { snapshotInfo } from './cluster-disk-info.ts';
-import { readSourceDisk } from './cluster-disk-placing.ts';
-import { withdrawObject } from './cluster-disk-removal.ts';
-import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './cluster-disk-verdicts.ts';
+import { annotations, finalizers } from '../../api/names.ts';
+import type { NodeRequirement, SnapshotInfo } from '../../csi/controller/disk-service.ts';
+import { isAlreadyExists } from '../../kube/api-error.ts';
+import { findCondition } from '../../kube/conditions.ts';
+import { isBeingDeleted } from '../../kube/objects.ts';
+import type { ObjectWatch } from '../../kube/object-watch.ts';
+import { LaminaError } from '../../lib/errors.ts';
+import type { DiskSnapshot } from '../../api/objects.ts';
+import { snapshotIdOf } from '../../store/ids.ts';
+import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './context.ts';
+import { snapshotInfo } from './info.ts';
+import { readSourceDisk } from './placing.ts';
+import { withdrawObject } from './removal.ts';
+import { isFinal, isNodeGone, isReady, reportedFailure, silenceOf } from './verdicts.ts';
 
 /** One call of createSnapshot. */
 interface Taking {

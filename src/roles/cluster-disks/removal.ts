@@ -1,10 +1,10 @@
-import { isBeingDeleted, keyOf, type ObjectRef } from '../kube/objects.ts';
-import type { ObjectCache } from '../kube/object-cache.ts';
-import type { ObjectWatch } from '../kube/object-watch.ts';
-import type { ResourceClient } from '../kube/resource-client.ts';
-import { LaminaError, messageOf } from '../lib/errors.ts';
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
-import { isFinal, reportedFailure } from './cluster-disk-verdicts.ts';
+import { isBeingDeleted, keyOf, type ObjectRef } from '../../kube/objects.ts';
+import type { ObjectCache } from '../../kube/object-cache.ts';
+import type { ObjectWatch } from '../../kube/object-watch.ts';
+import type { ResourceClient } from '../../kube/resource-client.ts';
+import { LaminaError, messageOf } from '../../lib/errors.ts';
+import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
+import { isFinal, reportedFailure } from './verdicts.ts';
 
 export interface Removal<T extends DiskImage | DiskSnapshot> {
   resources: ResourceClient<T>;

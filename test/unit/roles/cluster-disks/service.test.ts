@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { diskImages, diskSnapshots } from '../../../src/api/objects.ts';
-import type { DiskService, Placement } from '../../../src/csi/controller/disk-service.ts';
-import { GiB, MiB } from '../../../src/lib/bytes.ts';
-import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
-import { ClusterScene, failureOf, until } from '../../fakes/cluster-scene.ts';
+import { diskImages, diskSnapshots } from '../../../../src/api/objects.ts';
+import type { DiskService, Placement } from '../../../../src/csi/controller/disk-service.ts';
+import { GiB, MiB } from '../../../../src/lib/bytes.ts';
+import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
+import { ClusterScene, failureOf, until } from '../../../fakes/cluster-scene.ts';
 
 let scene: ClusterScene;
 let a: FakeClusterNode;
