@@ -1,5 +1,6 @@
 import { delimiter, join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { MiB, parseBytes } from './lib/bytes.ts';
 
 /** What the command line and the environment ask for; the only place that reads either. */
 export type Config =
@@ -64,6 +65,9 @@ export interface NodeConfig extends ClusterConfig, SpaceConfig {
   /** Where other nodes fetch layers: what to listen on, and what they are told; null for not at all. */
   transferListen: string | null;
   transferAddress: string | null;
+  /** How many imports run at a time, and the bytes per second that all of them may take together. */
+  imports: number;
+  importRate: number;
   logLevel: LogLevel;
   killAt: string | null;
 }
@@ -241,6 +245,8 @@ function addNode(
     .addOption(overcommitOption())
     .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
     .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
+    .option('--imports <n>', 'how many imports run at a time', positive, 2)
+    .option('--import-rate <bytes>', 'bytes per second for all imports together, such as 100Mi', rate, Infinity)
     .addOption(kubeconfigOption())
     .addOption(namespaceOption())
     .addOption(metricsListenOption())
@@ -359,7 +365,21 @@ function factor(text: string): number {
 }
 
 function seconds(text: string): number {
+  return whole(text, 'a whole number of seconds is wanted.');
+}
+
+function positive(text: string): number {
+  return whole(text, 'a whole number is wanted, of at least 1.');
+}
+
+function whole(text: string, complaint: string): number {
   const value = Number(text);
-  if (!(Number.isInteger(value) && value > 0)) throw new InvalidArgumentError('a whole number of seconds is wanted.');
+  if (!(Number.isInteger(value) && value > 0)) throw new InvalidArgumentError(complaint);
   return value;
+}
+
+function rate(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes < MiB) throw new InvalidArgumentError('a size is wanted, of at least 1Mi.');
+  return bytes;
 }

@@ -2,17 +2,22 @@ import { type DiskImage, diskImages, diskPools, type DiskSnapshot, diskSnapshots
 import { DiskAttachments } from '../src/engine/disk-attachments.ts';
 import { Staging } from '../src/engine/staging.ts';
 import { ApiClient } from '../src/kube/client.ts';
+import { configMapType, secretType } from '../src/kube/core-kinds.ts';
 import type { EventNote } from '../src/kube/events.ts';
 import { MutableObjectCache } from '../src/kube/object-cache.ts';
 import { decodeObject } from '../src/kube/resource-type.ts';
 import { ResourceClient } from '../src/kube/resource-client.ts';
+import { ImageImports } from '../src/reconcile/image-imports.ts';
 import type { NodeContext } from '../src/reconcile/node-context.ts';
 import { NodeDiskImages } from '../src/reconcile/node-disk-image.ts';
 import { NodeDiskSnapshots } from '../src/reconcile/node-disk-snapshot.ts';
 import { NodePools, type PoolState, type ServedPool } from '../src/reconcile/node-pools.ts';
 import type { SpacePolicy } from '../src/store/space.ts';
+import { ImportGate } from '../src/transfer/import/import-gate.ts';
+import { systemClock } from '../src/lib/clock.ts';
+import { TokenBucket } from '../src/lib/token-bucket.ts';
 import { type DetachedPool, openDetachedPool } from './detached-pool.ts';
-import type { FakeObject } from './fakes/api-objects.ts';
+import type { FakeObject, FakeType } from './fakes/api-objects.ts';
 import { FakeApiServer } from './fakes/api-server.ts';
 import { ManualClock } from './fakes/manual-clock.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
@@ -22,11 +27,19 @@ export const nodeName = 'worker-1';
 
 /** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
 export class NodeScene {
-  readonly server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools] });
+  readonly server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools, secretType, configMapType] });
   readonly clock = new ManualClock();
   readonly events: EventNote[] = [];
   readonly images = new MutableObjectCache<DiskImage>();
   readonly snapshots = new MutableObjectCache<DiskSnapshot>();
+  readonly imports = new ImageImports({
+    limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
+    gate: new ImportGate(2),
+    clock: systemClock,
+    checkpoint: () => {},
+    stallMs: 1000,
+    onEnded: () => {},
+  });
   /** The step at which the process is to die, as an exception nobody expects. */
   dieAt = '';
   state: PoolState | undefined;
@@ -44,12 +57,12 @@ export class NodeScene {
 
   async #assemble(directory: string, policy: Partial<SpacePolicy>): Promise<void> {
     this.detached = await openDetachedPool(directory, policy);
-    const { context, disks, release } = this.detached;
+    const { context, disks, images, release } = this.detached;
     const attachments = new DiskAttachments(context, () => {});
     const checkpoint = () => {};
     const staging = new Staging({ disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger });
     const dataPath = { backend: 'fuse', exportDirectIo: true, rawDirectIo: true, imageDirectIo: true } as const;
-    const pool: ServedPool = { context, disks, attachments, staging, dataPath, close: release };
+    const pool: ServedPool = { context, disks, images, attachments, staging, dataPath, close: release };
     this.state = { kind: 'serving', pool };
     this.context = {
       nodeName,
@@ -59,6 +72,11 @@ export class NodeScene {
       snapshots: this.snapshots,
       imageClient: new ResourceClient(this.#client, diskImages),
       snapshotClient: new ResourceClient(this.#client, diskSnapshots),
+      imports: this.imports,
+      importSecrets: {
+        secrets: new ResourceClient(this.#client, secretType),
+        configMaps: new ResourceClient(this.#client, configMapType),
+      },
       events: { record: (_, note) => this.events.push(note) },
       clock: this.clock,
       checkpoint: (step) => {
@@ -92,7 +110,7 @@ export class NodeScene {
   }
 
   declareImage(name: string, spec: object = {}, metadata: object = {}, namespace = 'media'): FakeObject {
-    return this.#declare(diskImages, namespace, {
+    return this.declare(diskImages, namespace, {
       apiVersion: 'lamina.storage/v1alpha1',
       kind: 'DiskImage',
       metadata: { name, ...metadata },
@@ -101,7 +119,7 @@ export class NodeScene {
   }
 
   declareSnapshot(name: string, diskImageName: string, namespace = 'media'): FakeObject {
-    return this.#declare(diskSnapshots, namespace, {
+    return this.declare(diskSnapshots, namespace, {
       apiVersion: 'lamina.storage/v1alpha1',
       kind: 'DiskSnapshot',
       metadata: { name },
@@ -109,8 +127,13 @@ export class NodeScene {
     });
   }
 
-  #declare(type: typeof diskImages | typeof diskSnapshots, namespace: string, object: object): FakeObject {
+  declare(type: FakeType, namespace: string, object: object): FakeObject {
     return this.server.objects.create({ type, namespace }, object as never);
+  }
+
+  /** As kubectl does: what has finalizers stays until these are gone. */
+  deleteImage(name: string, namespace = 'media'): void {
+    this.server.objects.remove({ type: diskImages, namespace, name, subresource: '' });
   }
 
   /** The DiskImage as the API server has it; undefined where it is gone. */
@@ -156,6 +179,7 @@ export class NodeScene {
   }
 
   async stop(): Promise<void> {
+    await this.imports.stop();
     this.#client.close();
     await this.server.stop();
     await this.detached.release();

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { conditionsField, count, digest, diskFormats, quantityReport, subdomain, text } from './fields.ts';
+import { conditionsField, count, digest, diskFormats, poolName, quantityReport, subdomain, text } from './fields.ts';
 
 const copySchema = z
   .object({
@@ -10,6 +10,15 @@ const copySchema = z
   })
   .meta({ description: 'A copy on another node than status.nodeName.' });
 
+const originSchema = z
+  .object({
+    kind: z.enum(['disk', 'snapshot', 'image']).meta({ description: 'What it is in its pool.' }),
+    id: z.string().min(1).max(128).meta({ description: 'What it is called in its pool.' }),
+    nodeName: subdomain.meta({ description: 'The node that has it.' }),
+    pool: poolName.meta({ description: 'Name of the pool that holds it.' }).optional(),
+  })
+  .meta({ description: 'What spec.source is in the pools, as the controller has found out.' });
+
 /** What is reported of a DiskImage. */
 export const diskImageStatus = z
   .object({
@@ -17,6 +26,7 @@ export const diskImageStatus = z
     conditions: conditionsField,
     diskId: z.string().max(128).meta({ description: 'What the disk is called in its pool.' }).optional(),
     nodeName: subdomain.meta({ description: 'The node that has the disk.' }).optional(),
+    origin: originSchema.optional(),
     virtualSize: quantityReport('How big the disk looks to what uses it.').optional(),
     allocated: quantityReport(
       'What its own image file takes of the pool, without what it shares with others; rounded to three digits, so that it is written only when that changes.',

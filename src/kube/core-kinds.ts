@@ -93,6 +93,39 @@ export const persistentVolumeClaimType: ResourceType<PersistentVolumeClaim> = {
   },
 };
 
+/** What only names texts: Secrets and ConfigMaps. Read by name, and never kept. */
+export interface Secret extends KubeObject {
+  data: Record<string, string>;
+}
+export type ConfigMap = Secret;
+
+const textsSchema = z.object({ metadata: metadataSchema, data: z.record(z.string(), z.string()).nullish() });
+
+export const secretType: ResourceType<Secret> = {
+  group: '',
+  version: 'v1',
+  kind: 'Secret',
+  plural: 'secrets',
+  namespaced: true,
+  parse: (json) => {
+    const { metadata, data } = textsSchema.parse(json);
+    const decoded = Object.entries(data ?? {}).map(([name, text]) => [name, Buffer.from(text, 'base64').toString()]);
+    return { metadata, data: Object.fromEntries(decoded) as Record<string, string> };
+  },
+};
+
+export const configMapType: ResourceType<ConfigMap> = {
+  group: '',
+  version: 'v1',
+  kind: 'ConfigMap',
+  plural: 'configmaps',
+  namespaced: true,
+  parse: (json) => {
+    const { metadata, data } = textsSchema.parse(json);
+    return { metadata, data: data ?? {} };
+  },
+};
+
 export const namespaceType: ResourceType<KubeObject> = {
   group: '',
   version: 'v1',

@@ -104,9 +104,8 @@ export class OrphanAdopter {
     const { images, snapshots, caches, checkpoint } = this.#options;
     const listing = [context.pool.status.poolId, orphan.kind, orphan.id, orphan.foundAt].join(' ');
     if (this.#adopted.has(listing)) return '';
-    if (orphan.kind === 'image') return { problem: 'this version does not declare images again' };
-    const isDisk = orphan.kind === 'disk';
-    const outcome = isDisk
+    const isImage = orphan.kind !== 'snapshot';
+    const outcome = isImage
       ? await this.#declare(imageOfOrphan(orphan, context), { resources: images, reflector: caches.images }, signal)
       : await this.#declare(
           snapshotOfOrphan(orphan, context),
@@ -115,7 +114,7 @@ export class OrphanAdopter {
         );
     if (typeof outcome === 'object') return outcome;
     this.#adopted.add(listing);
-    if (outcome !== '') checkpoint(isDisk ? 'adopt-orphans/disk-declared' : 'adopt-orphans/snapshot-declared');
+    if (outcome !== '') checkpoint(isImage ? 'adopt-orphans/disk-declared' : 'adopt-orphans/snapshot-declared');
     return outcome;
   }
 
@@ -159,7 +158,8 @@ export class OrphanAdopter {
       systemNamespace,
       pool,
       adoptedAt: timestampOf(clock.now()),
-      imageOf: (id) => placeOf(caches.images.cache.byIndex(indexes.id, id)) ?? orphaned('disk', id),
+      imageOf: (id) =>
+        placeOf(caches.images.cache.byIndex(indexes.id, id)) ?? orphaned('disk', id) ?? orphaned('image', id),
       snapshotOf: (id) => placeOf(caches.snapshots.cache.byIndex(indexes.id, id)) ?? orphaned('snapshot', id),
     };
   }

@@ -1,15 +1,14 @@
 import { stat } from 'node:fs/promises';
-import { placeOfReference } from '../api/identity.ts';
 import type { DiskImage } from '../api/objects.ts';
 import { writeStatus } from '../kube/apply.ts';
 import { ConditionReport } from '../kube/conditions.ts';
-import { ifErrno, LaminaError } from '../lib/errors.ts';
+import { ifErrno } from '../lib/errors.ts';
 import { parseQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
-import { diskIdOfRef, recordNameOf, snapshotIdOfRef } from './identity.ts';
+import { recordNameOf } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
-import { originOfImage } from './origin.ts';
+import { findSource } from './source-content.ts';
 
 export interface MakeDiskRequest {
   image: DiskImage;
@@ -30,8 +29,8 @@ export async function makeDisk(
   context: NodeContext,
   { image, pool, signal }: MakeDiskRequest,
 ): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string }> {
-  const source = sourceOf(context, image);
-  if (source && !holds(pool, source)) return { waitingFor: missing(image, source) };
+  const source = findSource(context, image, pool);
+  if (source.kind === 'waiting') return { waitingFor: source.message };
   const progress = new Progress(context, image, signal);
   const { format, preallocation, clusterSize, liveSnapshots, size = 0 } = image.spec;
   const clusterSizeBytes = clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
@@ -40,7 +39,7 @@ export async function makeDisk(
       name: recordNameOf(image, context.systemNamespace),
       size: { requiredBytes: size, limitBytes: 0 },
       options: { format, preallocation, clusterSizeBytes, liveSnapshots },
-      source,
+      source: source.kind === 'found' ? source.content : null,
       onBuild: (file) => progress.watch(file, size),
     });
     return { disk, image: await progress.end() };
@@ -48,39 +47,6 @@ export async function makeDisk(
     await progress.end();
     throw error;
   }
-}
-
-type Source = { kind: 'disk' | 'snapshot'; id: string } | null;
-
-/** @throws LaminaError `invalid-parameter` for a source in another namespace, `unsupported` for one that is imported */
-function sourceOf({ systemNamespace }: NodeContext, image: DiskImage): Source {
-  const { source } = image.spec;
-  const at = (ref: { name: string; namespace?: string | undefined }) => placeOfReference(image, ref, systemNamespace);
-  switch (source.type) {
-    case 'blank':
-      return null;
-    case 'diskImage':
-      return { kind: 'disk', id: diskIdOfRef(at(source.diskImage), systemNamespace) };
-    case 'diskSnapshot':
-      return { kind: 'snapshot', id: snapshotIdOfRef(at(source.diskSnapshot), systemNamespace) };
-    default:
-      throw new LaminaError(
-        'unsupported',
-        `this version makes no disks from source.type ${source.type}: choose another`,
-      );
-  }
-}
-
-function holds({ context: { pool } }: ServedPool, { kind, id }: NonNullable<Source>): boolean {
-  const {
-    disks,
-    snapshots,
-  }: { disks: ReadonlyMap<string, unknown>; snapshots: ReadonlyMap<string, { state: string }> } = pool;
-  return kind === 'disk' ? disks.has(id) : snapshots.get(id)?.state === 'ready';
-}
-
-function missing(image: DiskImage, { kind, id }: NonNullable<Source>): string {
-  return `The pool ${image.spec.pool} of this node does not hold the ${kind} ${id} of ${originOfImage(image).join()}: declare the source, or wait until it is ready.`;
 }
 
 /** Says in the status of a DiskImage how far its file is written, while that takes long. */

@@ -4,6 +4,8 @@ import type { ObjectCache } from '../kube/object-cache.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
+import type { ImageImports } from './image-imports.ts';
+import type { ImportSecrets } from './import-source.ts';
 import type { NodePools } from './node-pools.ts';
 import type { NodeStep } from './node-steps.ts';
 
@@ -18,6 +20,8 @@ export interface NodeContext {
   snapshots: ObjectCache<DiskSnapshot>;
   imageClient: ResourceClient<DiskImage>;
   snapshotClient: ResourceClient<DiskSnapshot>;
+  imports: ImageImports;
+  importSecrets: ImportSecrets;
   events: EventRecorder;
   clock: Clock;
   checkpoint: Checkpoint<NodeStep>;

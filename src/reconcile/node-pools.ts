@@ -6,12 +6,14 @@ import type { DataPath } from '../engine/data-path.ts';
 import type { DiskContext } from '../engine/disk-context.ts';
 import type { DiskAttachments } from '../engine/disk-attachments.ts';
 import type { Disks } from '../engine/disks.ts';
+import type { Images } from '../engine/images.ts';
 import type { Staging } from '../engine/staging.ts';
 
 /** A pool that is served: recovered, tested, its disks found again. */
 export interface ServedPool {
   context: DiskContext;
   disks: Disks;
+  images: Images;
   attachments: DiskAttachments;
   staging: Staging;
   dataPath: DataPath;

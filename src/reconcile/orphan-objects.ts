@@ -24,7 +24,7 @@ export type AdoptedSnapshot = Undeclared<DiskSnapshotManifest>;
 /** Why something cannot be declared again, for people. */
 export type Problem = { problem: string };
 
-/** The DiskImage that a disk without an object was of. */
+/** The DiskImage that a disk, or the content of a sealed one, without an object was of. */
 export function imageOfOrphan(orphan: Orphan, context: OrphanContext): AdoptedImage | Problem {
   const metadata = metadataOf(orphan, finalizers.disk, context);
   if ('problem' in metadata) return metadata;
@@ -41,6 +41,8 @@ export function imageOfOrphan(orphan: Orphan, context: OrphanContext): AdoptedIm
       pool: spec.poolName,
       nodeName: spec.nodeName,
       source: sourceOf(orphan, metadata, context),
+      // What its content was taken from is not kept with it; nothing is made of it again.
+      ...(orphan.kind === 'image' ? { sealed: true } : {}),
     },
   };
 }

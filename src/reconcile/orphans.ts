@@ -2,8 +2,8 @@ import type { DiskPool, DiskPoolManifest } from '../api/objects.ts';
 import { timestampOf } from '../kube/conditions.ts';
 import { formatQuantity } from '../lib/quantity.ts';
 import type { Pool } from '../store/pool.ts';
-import type { DiskRecord, SnapshotRecord } from '../store/records.ts';
-import { diskIdOfImage, snapshotIdOfObject } from './identity.ts';
+import type { DiskRecord, ImageRecord, SnapshotRecord } from '../store/records.ts';
+import { diskIdOfImage, imageIdOfObject, snapshotIdOfObject } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 
 type Orphan = NonNullable<NonNullable<DiskPoolManifest['status']>['orphans']>[number];
@@ -19,7 +19,11 @@ export interface Orphans {
 /** What a pool holds without an object in the cluster, oldest first. The caches must have synced. */
 export function findOrphans(pool: Pool, context: NodeContext, known: DiskPool | undefined): Orphans {
   const { images, snapshots, systemNamespace, clock } = context;
-  const claimedDisks = new Set<string>(images.list().map((image) => diskIdOfImage(image, systemNamespace)));
+  const declared = images.list();
+  const ofDisks = declared.filter(({ spec }) => !spec.sealed);
+  const ofImages = declared.filter(({ spec }) => spec.sealed);
+  const claimedDisks = new Set<string>(ofDisks.map((image) => diskIdOfImage(image, systemNamespace)));
+  const claimedImages = new Set<string>(ofImages.map((image) => imageIdOfObject(image, systemNamespace)));
   const claimedSnapshots = new Set<string>(
     snapshots.list().map((object) => snapshotIdOfObject(object, systemNamespace)),
   );
@@ -29,10 +33,12 @@ export function findOrphans(pool: Pool, context: NodeContext, known: DiskPool | 
   const taken = [...pool.snapshots.values()].filter(
     ({ id, state, transient }) => state === 'ready' && !transient && !claimedSnapshots.has(id),
   );
+  const sealed = [...pool.images.values()].filter(({ id }) => !claimedImages.has(id));
   const oldestFirst = (a: { createdAt: string }, b: { createdAt: string }) => (a.createdAt < b.createdAt ? -1 : 1);
   const all = [
     ...disks.sort(oldestFirst).map((disk) => diskOrphan(disk, foundAt('disk', disk.id))),
     ...taken.sort(oldestFirst).map((snapshot) => snapshotOrphan(snapshot, foundAt('snapshot', snapshot.id))),
+    ...sealed.sort(oldestFirst).map((image) => imageOrphan(image, pool, foundAt('image', image.id))),
   ];
   return { count: all.length, listed: all.slice(0, maxListed) };
 }
@@ -57,4 +63,21 @@ function diskOrphan({ id, name, sizeBytes, options, source, createdAt }: DiskRec
 function snapshotOrphan({ id, name, disk, sizeBytes, createdAt }: SnapshotRecord, foundAt: string): Orphan {
   const size = formatQuantity(sizeBytes);
   return { kind: 'snapshot', id, name, size, createdAt: timestampOf(new Date(createdAt)), foundAt, disk };
+}
+
+function imageOrphan(
+  { id, name, layer, sizeBytes, digest, createdAt }: ImageRecord,
+  pool: Pool,
+  foundAt: string,
+): Orphan {
+  return {
+    kind: 'image',
+    id,
+    name,
+    size: formatQuantity(sizeBytes),
+    createdAt: timestampOf(new Date(createdAt)),
+    foundAt,
+    format: pool.layer(layer).format,
+    ...(digest === null ? {} : { digest }),
+  };
 }

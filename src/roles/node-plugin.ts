@@ -11,6 +11,7 @@ import {
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
 import { Controller } from '../kube/controller.ts';
+import { configMapType, secretType } from '../kube/core-kinds.ts';
 import { EventSender } from '../kube/events.ts';
 import { untilInstalledSchema } from '../kube/installed-schema.ts';
 import { keyOf } from '../kube/objects.ts';
@@ -21,10 +22,12 @@ import type { Clock } from '../lib/clock.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import type { Logger } from '../lib/logger.ts';
+import { TokenBucket } from '../lib/token-bucket.ts';
 import { indexes } from '../reconcile/caches.ts';
 import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
 import { diskIdOfImage } from '../reconcile/identity.ts';
 import type { NodeContext } from '../reconcile/node-context.ts';
+import { ImageImports } from '../reconcile/image-imports.ts';
 import { NodeDiskImages } from '../reconcile/node-disk-image.ts';
 import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
 import { NodeDiskSnapshots } from '../reconcile/node-disk-snapshot.ts';
@@ -32,6 +35,8 @@ import { NodePools } from '../reconcile/node-pools.ts';
 import { keysOfWaiting, originOfImage, originOfSnapshot } from '../reconcile/origin.ts';
 import { nodeSteps } from '../reconcile/node-steps.ts';
 import { imageSteps, storeSteps } from '../store/steps.ts';
+import { ImportGate } from '../transfer/import/import-gate.ts';
+import { importSteps } from '../transfer/steps.ts';
 import type { NodeMetrics } from '../telemetry/metrics.ts';
 import type { PoolReading } from '../telemetry/pool-metrics.ts';
 import type { Cluster } from './cluster.ts';
@@ -68,12 +73,15 @@ const allSteps = listSteps({
   ...stagingSteps,
   ...freezeSteps,
   ...nodeSteps,
+  ...importSteps,
 });
 
 /** How many disks are made at once: each is a few processes that are short. */
 const workers = 8;
 /** Changes of a pool's content come in bursts. */
 const collectMs = 500;
+/** A web server that sends nothing for so long is asked again. */
+const stallMs = 30_000;
 /** How long the last words to the API server may take. */
 const farewellMs = 3000;
 
@@ -86,6 +94,7 @@ export class NodePlugin {
   readonly #pools: NodePools;
   readonly #watched: Watched;
   readonly #events: EventSender;
+  readonly #imports: ImageImports;
   readonly #reports: NodeDiskPools;
   readonly #controllers: Controllers;
   #isUnderstood = true;
@@ -100,6 +109,7 @@ export class NodePlugin {
     this.service = new PoolsNodeService(nodeName, this.#pools, (diskId) => this.#lookAt(diskId));
     const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
     this.#events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
+    this.#imports = this.#createImports();
     const context = this.#createContext();
     const client = new ResourceClient(cluster.client, diskPools);
     this.#reports = new NodeDiskPools({ context, pools: this.#watched.pools.cache, client, version: options.version });
@@ -129,6 +139,7 @@ export class NodePlugin {
     const serving = this.#pools.run(ended.signal);
     await this.#untilUnderstood(stop);
     await Promise.all([makers.run(stop), takers.run(stop), reporters.run(stop)]);
+    await this.#imports.stop();
     await beforeEnd();
     await this.#sayGoodbye();
     ended.abort();
@@ -191,6 +202,18 @@ export class NodePlugin {
     });
   }
 
+  #createImports(): ImageImports {
+    const { options, clock } = this.#parts;
+    return new ImageImports({
+      limit: new TokenBucket(options.importRate, clock),
+      gate: new ImportGate(options.imports),
+      clock,
+      checkpoint: this.#checkpoint,
+      stallMs,
+      onEnded: (key) => this.#controllers.images.enqueue(key),
+    });
+  }
+
   #createContext(): NodeContext {
     const { options, cluster, clock } = this.#parts;
     return {
@@ -201,6 +224,11 @@ export class NodePlugin {
       snapshots: this.#watched.snapshots.cache,
       imageClient: new ResourceClient(cluster.client, diskImages),
       snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
+      imports: this.#imports,
+      importSecrets: {
+        secrets: new ResourceClient(cluster.client, secretType),
+        configMaps: new ResourceClient(cluster.client, configMapType),
+      },
       events: this.#events,
       clock,
       checkpoint: this.#checkpoint,

@@ -36,7 +36,7 @@ export async function openNodePool({ directory }: PoolPlace, options: NodePoolOp
     return client;
   };
   const pool = await openLocalPool({ ...options, pool: directory, supervisor });
-  const { context, disks, attachments, dataPath, compactor, runDir, release } = pool;
+  const { context, disks, images, attachments, dataPath, compactor, runDir, release } = pool;
   const staging = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger });
   const stop = new AbortController();
   const watch = watchDaemons({ client: pool.supervisor, logger, onDeath: onDaemonDeath, signal: stop.signal });
@@ -46,5 +46,5 @@ export async function openNodePool({ directory }: PoolPlace, options: NodePoolOp
     await compactor.stop();
     await release();
   };
-  return { context, disks, attachments, staging, dataPath, close };
+  return { context, disks, images, attachments, staging, dataPath, close };
 }

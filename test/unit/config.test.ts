@@ -60,6 +60,8 @@ describe('the command line', () => {
       metricsListen: null,
       transferListen: null,
       transferAddress: null,
+      imports: 2,
+      importRate: Number.POSITIVE_INFINITY,
       reservedFraction: 0,
       criticalFraction: 0.02,
       overcommit: 2,

@@ -70,5 +70,10 @@ const finalCodes: readonly ErrorCode[] = [
  * there is room), `source-denied` (now and then), `tool-missing`, `timeout`, `import-failed`.
  */
 export function isFinalImportFailure(error: unknown): boolean {
-  return isLaminaError(error, ...finalCodes);
+  return isLaminaError(error) && isFinalImportCode(error.code);
+}
+
+/** The same of its code. */
+export function isFinalImportCode(code: ErrorCode): boolean {
+  return finalCodes.includes(code);
 }

@@ -1,0 +1,172 @@
+import { stat } from 'node:fs/promises';
+import { failureCode } from '../api/conditions.ts';
+import { finalizers } from '../api/names.ts';
+import type { DiskImage } from '../api/objects.ts';
+import { findCondition } from '../kube/conditions.ts';
+import type { ReconcileResult } from '../kube/controller.ts';
+import { ensureFinalizer } from '../kube/finalizers.ts';
+import { keyOf } from '../kube/objects.ts';
+import { formatBytes } from '../lib/bytes.ts';
+import { LaminaError } from '../lib/errors.ts';
+import { formatQuantity, formatRoundedQuantity, parseQuantity } from '../lib/quantity.ts';
+import type { ImageRecord } from '../store/records.ts';
+import { type ImportProgress, isFinalImportCode } from '../transfer/import/import-request.ts';
+import type { DiskImageReports } from './disk-image-report.ts';
+import { failureOf } from './failures.ts';
+import { imageIdOfObject, recordNameOf } from './identity.ts';
+import { httpSourceOf } from './import-source.ts';
+import type { NodeContext } from './node-context.ts';
+import type { ServedPool } from './node-pools.ts';
+import { findSource } from './source-content.ts';
+import { wasMade } from './was-made.ts';
+
+/** How often it is said how far an import is. */
+const progressMs = 2000;
+
+/** Makes, reports and removes the content of sealed DiskImages: imported, or taken of what a pool of this node holds. */
+export class NodeSealedImages {
+  readonly #context: NodeContext;
+  readonly #reports: DiskImageReports;
+
+  constructor(context: NodeContext, reports: DiskImageReports) {
+    this.#context = context;
+    this.#reports = reports;
+  }
+
+  async bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
+    const known = pool.context.pool.images.get(imageIdOfObject(image, this.#context.systemNamespace));
+    if (known) return this.#reportMade(image, pool, known);
+    if (wasMade(image)) return this.#reports.reportLost(image);
+    if (hasFailedForGood(image)) return 'done';
+    let current = image;
+    try {
+      current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      this.#context.checkpoint('make-image/finalizer-added');
+      const { type } = image.spec.source;
+      const isImported = type === 'http' || type === 'registry';
+      return await (isImported ? this.#import(current, pool, signal) : this.#take(current, pool));
+    } catch (error) {
+      return this.#reports.reportFailure(current, 'Make', failureOf(error));
+    }
+  }
+
+  /** Idempotent. Disks that started from it keep what they share with it. */
+  async remove(image: DiskImage, pool: ServedPool): Promise<void> {
+    const { systemNamespace, imports } = this.#context;
+    await imports.discard(keyOf(image.metadata), pool, recordNameOf(image, systemNamespace));
+    await pool.images.delete(imageIdOfObject(image, systemNamespace));
+  }
+
+  /** Of a disk or snapshot that is there: the content gets one more name. */
+  async #take(image: DiskImage, pool: ServedPool): Promise<ReconcileResult> {
+    const source = findSource(this.#context, image, pool);
+    if (source.kind === 'waiting') return this.#reports.reportWaiting(image, source.message);
+    if (source.kind === 'none') {
+      throw new LaminaError(
+        'invalid-parameter',
+        'a sealed DiskImage needs a source: declare one, or say sealed: false',
+      );
+    }
+    const record = await pool.images.create({
+      name: recordNameOf(image, this.#context.systemNamespace),
+      source: source.content,
+    });
+    this.#context.checkpoint('make-image/disk-made');
+    const note = `Sealed what the ${source.content.kind} ${source.content.id} holds; nothing was copied.`;
+    this.#reports.tell(image, { type: 'Normal', reason: 'Made', action: 'Make', note });
+    return this.#reportMade(image, pool, record);
+  }
+
+  async #import(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
+    const { imports } = this.#context;
+    const key = keyOf(image.metadata);
+    const state = imports.look(key);
+    if (state?.kind === 'failed') throw state.error;
+    if (!state) {
+      imports.start(key, pool, await this.#requestOf(image, signal));
+      this.#reports.tell(image, {
+        type: 'Normal',
+        reason: 'Importing',
+        action: 'Import',
+        note: `Importing to node ${this.#context.nodeName}.`,
+      });
+    }
+    const progress = state?.progress ?? { stage: 'waiting', doneBytes: 0, totalBytes: null };
+    await this.#reports.reportNotReady(image, 'Importing', wordsFor(progress), {
+      progress: percentOf(progress),
+      ...(progress.stage === 'downloading' ? { importedBytes: progress.doneBytes } : {}),
+    });
+    return { againAfterMs: progressMs };
+  }
+
+  async #requestOf(image: DiskImage, signal: AbortSignal) {
+    const { systemNamespace, importSecrets } = this.#context;
+    const { source, format, size, clusterSize } = image.spec;
+    if (source.type !== 'http') {
+      throw new LaminaError('unsupported', `this version imports nothing from source.type ${source.type}: choose http`);
+    }
+    return {
+      name: recordNameOf(image, systemNamespace),
+      source: await httpSourceOf(image, source.http, importSecrets, signal),
+      format,
+      sizeBytes: size ?? null,
+      clusterSizeBytes: clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null),
+    };
+  }
+
+  async #reportMade(image: DiskImage, pool: ServedPool, record: ImageRecord): Promise<ReconcileResult> {
+    const { nodeName } = this.#context;
+    const { size } = image.spec;
+    if (size !== undefined && size > record.sizeBytes) {
+      throw new LaminaError(
+        'size-out-of-range',
+        `the content has ${formatQuantity(record.sizeBytes)}, and a sealed DiskImage of ${formatQuantity(size)} was asked for: leave size out, and give it to the disks that start from this one`,
+      );
+    }
+    const chain = pool.context.pool.chain(record.layer);
+    const [layer] = chain;
+    const { blocks } = layer ? await stat(layer.path) : { blocks: 0 };
+    const report = this.#reports.newReport(image, ['Ready', 'Sized', 'Healthy']);
+    report.report('Ready', 'True', 'Made', `The content is in the pool ${image.spec.pool} of node ${nodeName}.`);
+    report.report('Sized', 'True', 'AsWanted', 'The disk has the size that was asked for.');
+    report.report('Healthy', 'True', 'NothingFound', 'No problem was found.');
+    await this.#reports.write(image, report, {
+      diskId: record.id,
+      nodeName,
+      virtualSize: formatQuantity(record.sizeBytes),
+      allocated: formatRoundedQuantity(blocks * 512, 'up'),
+      format: layer?.format ?? 'qcow2',
+      chainDepth: chain.length,
+      attached: false,
+      progress: null,
+      ...(record.digest === null ? {} : { digest: record.digest }),
+    });
+    this.#context.checkpoint('make-image/status-written');
+    return 'done';
+  }
+}
+
+/** Whether trying again changes nothing: what was asked for, or its source, has to be another one. */
+function hasFailedForGood({ metadata, status }: DiskImage): boolean {
+  const ready = findCondition(status.conditions, 'Ready');
+  if (ready?.status !== 'False' || status.observedGeneration !== metadata.generation) return false;
+  const code = failureCode(ready.reason);
+  return code !== undefined && isFinalImportCode(code);
+}
+
+function percentOf({ stage, doneBytes, totalBytes }: ImportProgress): string | null {
+  if (stage === 'converting') return '99%';
+  if (stage === 'waiting' || totalBytes === null || totalBytes === 0) return null;
+  return `${Math.min(99, Math.floor((doneBytes * 100) / totalBytes))}%`;
+}
+
+function wordsFor({ stage, doneBytes, totalBytes }: ImportProgress): string {
+  switch (stage) {
+    case 'waiting':
+      return 'Waiting for its turn: as many imports run on the node as may.';
+    case 'downloading':
+      return `Downloading: ${formatBytes(doneBytes)} of ${totalBytes === null ? 'an unknown size' : formatBytes(totalBytes)}.`;
+    case 'converting':
+      return `Converting: ${formatBytes(doneBytes)} written.`;
+  }
+}

@@ -1,0 +1,58 @@
+import { placeOfReference } from '../api/identity.ts';
+import type { DiskImage } from '../api/objects.ts';
+import type { DiskId, DiskSource, ImageId, SnapshotId } from '../store/records.ts';
+import { diskIdOfRef, snapshotIdOfRef } from './identity.ts';
+import type { NodeContext } from './node-context.ts';
+import type { ServedPool } from './node-pools.ts';
+import { originOfImage } from './origin.ts';
+
+/** What a DiskImage starts from, as a pool of this node holds it. */
+export type FoundSource =
+  | { kind: 'none' }
+  | { kind: 'found'; content: DiskSource }
+  | { kind: 'waiting'; message: string };
+
+/**
+ * Finds what a DiskImage starts from that is no import.
+ *
+ * @throws LaminaError `invalid-parameter` for a source in another namespace
+ */
+export function findSource({ systemNamespace }: NodeContext, image: DiskImage, pool: ServedPool): FoundSource {
+  const { source } = image.spec;
+  const at = (ref: { name: string; namespace?: string | undefined }) => placeOfReference(image, ref, systemNamespace);
+  switch (source.type) {
+    case 'blank':
+    case 'http':
+    case 'registry':
+      return { kind: 'none' };
+    case 'diskImage': {
+      // Sealed or not, it is called the same.
+      const id = diskIdOfRef(at(source.diskImage), systemNamespace);
+      return inPool(image, pool, [
+        { kind: 'disk', id },
+        { kind: 'image', id },
+      ]);
+    }
+    case 'diskSnapshot':
+      return inPool(image, pool, [{ kind: 'snapshot', id: snapshotIdOfRef(at(source.diskSnapshot), systemNamespace) }]);
+    case 'persistentVolumeClaim':
+    case 'volumeSnapshot': {
+      const { origin } = image.status;
+      if (origin) return inPool(image, pool, [{ kind: origin.kind, id: origin.id }]);
+      return { kind: 'waiting', message: 'The controller has not found out yet what the source is in the pools.' };
+    }
+  }
+}
+
+function inPool(image: DiskImage, { context: { pool } }: ServedPool, candidates: readonly DiskSource[]): FoundSource {
+  const content = candidates.find(({ kind, id }) => {
+    if (kind === 'snapshot') return pool.snapshots.get(id as SnapshotId)?.state === 'ready';
+    return kind === 'disk' ? pool.disks.has(id as DiskId) : pool.images.has(id as ImageId);
+  });
+  if (content) return { kind: 'found', content };
+  const what = originOfImage(image).join() || `the ${image.spec.source.type}`;
+  return {
+    kind: 'waiting',
+    message: `The pool ${image.spec.pool} of this node does not hold ${what}: declare the source, or wait until it is ready.`,
+  };
+}

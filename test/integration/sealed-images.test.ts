@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { configMapType, secretType } from '../../src/kube/core-kinds.ts';
+import { findCondition } from '../../src/kube/conditions.ts';
+import { MiB } from '../../src/lib/bytes.ts';
+import { findOrphans } from '../../src/reconcile/orphans.ts';
+import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { ImageServer } from '../fakes/image-server.ts';
+import { makeImage } from '../import-scene.ts';
+import { NodeScene } from '../node-scene.ts';
+
+let directory: string;
+let scene: NodeScene;
+let server: ImageServer;
+
+beforeEach(async () => {
+  directory = temporaryDirectory();
+  scene = await NodeScene.start(directory);
+  server = await ImageServer.start();
+});
+afterEach(async () => {
+  await scene.stop();
+  await server.close();
+  removeDirectory(directory);
+});
+
+const http = (url: string, more: object = {}) => ({
+  size: undefined,
+  source: { type: 'http', http: { url, ...more } },
+});
+const filesIn = (name: string) => readdirSync(path.join(directory, name));
+const readyOf = async (name: string) => {
+  const { status, reason, message } = findCondition((await scene.image(name))?.status.conditions ?? [], 'Ready') ?? {};
+  return { status, reason, message };
+};
+
+/** Reconciles until the import has ended, well or not. */
+async function settled(name: string): Promise<void> {
+  await expect
+    .poll(async () => {
+      await scene.reconcileImage(name);
+      return (await readyOf(name)).reason;
+    })
+    .not.toBe('Importing');
+}
+
+describe('a DiskImage from a web server', () => {
+  it('is imported, says so, and disks start from it', async () => {
+    const bytes = makeImage(directory, 'qcow2');
+    const hex = createHash('sha256').update(bytes).digest('hex');
+    scene.declareImage('golden', http(server.put('/golden.qcow2', bytes), { checksum: `sha256:${hex}` }));
+    expect(await scene.reconcileImage('golden')).toEqual({ againAfterMs: 2000 });
+    expect(await readyOf('golden')).toMatchObject({ status: 'False', reason: 'Importing' });
+    await settled('golden');
+    const golden = await scene.image('golden');
+    expect(golden?.status).toMatchObject({ virtualSize: 16 * MiB, format: 'qcow2', digest: `sha256:${hex}` });
+    expect(golden?.status.progress).toBeUndefined();
+    expect(await readyOf('golden')).toMatchObject({ status: 'True', reason: 'Made' });
+    scene.declareImage('heir', { size: '32Mi', source: { type: 'diskImage', diskImage: { name: 'golden' } } });
+    await scene.reconcileImage('heir');
+    expect((await scene.image('heir'))?.status).toMatchObject({ virtualSize: 32 * MiB, chainDepth: 2 });
+    expect(scene.events.map(({ reason }) => reason)).toEqual(['Importing', 'Made']);
+  });
+
+  it('is written once: where nothing changes, nothing is written', async () => {
+    scene.declareImage('golden', http(server.put('/golden.qcow2', makeImage(directory, 'qcow2'))));
+    await settled('golden');
+    scene.takeWrites();
+    await scene.reconcileImage('golden');
+    expect(scene.takeWrites()).toBe(0);
+  });
+
+  it('fails for good where the checksum is another one, says both, and is not asked for again', async () => {
+    const url = server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
+    scene.declareImage('golden', http(url, { checksum: `sha256:${'0'.repeat(64)}` }));
+    await settled('golden');
+    const { reason, message } = await readyOf('golden');
+    expect(reason).toBe('ChecksumMismatch');
+    expect(message).toContain('0'.repeat(64));
+    const requests = server.requests.length;
+    expect(await scene.reconcileImage('golden')).toBe('done');
+    expect(server.requests.length).toBe(requests);
+    expect(filesIn('incoming')).toEqual([]);
+  });
+
+  it('is tried again where the server does not have it yet', async () => {
+    scene.declareImage('golden', http(`${server.origin}/golden.qcow2`));
+    await settled('golden');
+    expect((await readyOf('golden')).status).toBe('False');
+    server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
+    await scene.reconcileImage('golden');
+    await settled('golden');
+    expect(await readyOf('golden')).toMatchObject({ reason: 'Made' });
+  });
+
+  it('leaves nothing behind when it is deleted while it is imported', async () => {
+    server.answer = () => true;
+    scene.declareImage('golden', http(server.put('/golden.qcow2', makeImage(directory, 'qcow2'))));
+    await scene.reconcileImage('golden');
+    await expect.poll(() => server.requests.length).toBe(1);
+    scene.deleteImage('golden');
+    await scene.reconcileImage('golden');
+    expect(await scene.image('golden')).toBeUndefined();
+    expect([filesIn('incoming'), filesIn('layers'), filesIn('images')]).toEqual([[], [], []]);
+  });
+
+  it('sends headers of a Secret, and says what to do where there is none', async () => {
+    const url = server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
+    scene.declareImage('golden', http(url, { headersSecret: 'token' }));
+    await settled('golden');
+    expect(await readyOf('golden')).toMatchObject({ reason: 'SourceDenied' });
+    expect((await readyOf('golden')).message).toContain('there is no Secret token');
+    const data = { Authorization: Buffer.from('Bearer abc').toString('base64') };
+    scene.declare(secretType, 'media', { metadata: { name: 'token' }, data });
+    await scene.reconcileImage('golden');
+    await settled('golden');
+    expect(await readyOf('golden')).toMatchObject({ reason: 'Made' });
+    expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer abc');
+  });
+
+  it('wants the certificates under the key that all of Kubernetes uses', async () => {
+    scene.declare(configMapType, 'media', { metadata: { name: 'authority' }, data: { other: '' } });
+    scene.declareImage('golden', http(`${server.origin}/golden.qcow2`, { certificateAuthority: 'authority' }));
+    await settled('golden');
+    expect((await readyOf('golden')).message).toContain('ca.crt');
+  });
+});
+
+describe('a sealed DiskImage of a disk', () => {
+  it('shares the content, and keeps it when the disk is gone', async () => {
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    const source = { type: 'diskImage', diskImage: { name: 'scratch' } };
+    scene.declareImage('golden', { size: undefined, sealed: true, source });
+    await scene.reconcileImage('golden');
+    expect(await readyOf('golden')).toMatchObject({ status: 'True', reason: 'Made' });
+    scene.deleteImage('scratch');
+    await scene.reconcileImage('scratch');
+    expect(filesIn('disks')).toEqual([]);
+    scene.declareImage('heir', { source: { type: 'diskImage', diskImage: { name: 'golden' } } });
+    await scene.reconcileImage('heir');
+    expect(await readyOf('heir')).toMatchObject({ status: 'True' });
+  });
+
+  it('goes with its object, and disks that started from it stay', async () => {
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    scene.declareImage('golden', {
+      size: undefined,
+      sealed: true,
+      source: { type: 'diskImage', diskImage: { name: 'scratch' } },
+    });
+    await scene.reconcileImage('golden');
+    scene.declareImage('heir', { source: { type: 'diskImage', diskImage: { name: 'golden' } } });
+    await scene.reconcileImage('heir');
+    scene.deleteImage('golden');
+    await scene.reconcileImage('golden');
+    expect(filesIn('images')).toEqual([]);
+    await scene.reconcileImage('heir');
+    expect(await readyOf('heir')).toMatchObject({ status: 'True' });
+  });
+
+  it('is listed where it has no object any more', async () => {
+    scene.declareImage('golden', http(server.put('/golden.qcow2', makeImage(directory, 'qcow2'))));
+    await settled('golden');
+    scene.images.remove('media/golden');
+    const pool = scene.detached.pool;
+    const digest = `sha256:${createHash('sha256')
+      .update(readFileSync(pool.layout.layerData([...pool.layers.keys()][0]!, 'qcow2')))
+      .digest('hex')}`;
+    expect(findOrphans(pool, scene.context, undefined).listed).toMatchObject([
+      { kind: 'image', name: 'media/golden', size: '16Mi', digest },
+    ]);
+  });
+});
