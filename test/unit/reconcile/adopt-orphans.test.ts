@@ -153,22 +153,27 @@ describe('a snapshot without an object', () => {
   });
 });
 
+describe('the content of a sealed DiskImage without an object', () => {
+  it('is declared again, with nothing that could be made in its place', async () => {
+    list({ ...snapshotOrphan('media/debian', ''), kind: 'image', format: 'raw', digest: `sha256:${'0'.repeat(64)}` });
+    await scene.elect();
+    expect(await untilThere(diskImages, 'debian', 'media')).toMatchObject({
+      metadata: { annotations: { 'lamina.storage/adopted': expect.any(String) } },
+      spec: { size: '5Gi', format: 'raw', nodeName: 'a', sealed: true, source: { type: 'blank' } },
+    });
+  });
+});
+
 describe('what cannot be declared', () => {
   it('stays listed, is told once, and keeps no other from being declared', async () => {
     scene.create(diskImages, { name: 'pvc-2', namespace: systemNamespace }, { size: '1Gi', nodeName: 'b' });
-    list(
-      diskOrphan('gone/disk'),
-      diskOrphan('pvc-2'),
-      { ...diskOrphan('pvc-3'), id: 'pvc-4' },
-      { ...diskOrphan('media/image'), kind: 'image' },
-      diskOrphan('pvc-1'),
-    );
+    list(diskOrphan('gone/disk'), diskOrphan('pvc-2'), { ...diskOrphan('pvc-3'), id: 'pvc-4' }, diskOrphan('pvc-1'));
     await scene.elect();
     await untilThere(diskImages, 'pvc-1', systemNamespace);
     await until(() => eventsOf('OrphansKept').length === 1);
     expect(eventsOf('OrphansKept')[0]).toBe(
       'Warning OrphansKept: Kept in the pool, but without an object (status.orphans lists them): disk gone/disk: there is no namespace gone; disk pvc-2: there is a DiskImage lamina-system/pvc-2, which is on node b; ' +
-        "disk pvc-3: its name 'pvc-3' does not belong to its id; image media/image: this version does not declare images again.",
+        "disk pvc-3: its name 'pvc-3' does not belong to its id.",
     );
     expect(scene.find(diskImages, 'pvc-2')).toMatchObject({ spec: { nodeName: 'b' } });
     await scene.settle();
