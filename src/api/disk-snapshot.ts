@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { conditionsField, count, quantityReport, subdomain, timestamp } from './fields.ts';
+import { conditionsField, count, poolName, quantityReport, subdomain, timestamp } from './fields.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { immutable, immutableOnceSet, withRules } from './rule.ts';
 
@@ -24,6 +24,7 @@ const statusSchema = z
     conditions: conditionsField,
     snapshotId: z.string().max(128).meta({ description: 'What the snapshot is called in its pool.' }).optional(),
     nodeName: subdomain.meta({ description: 'The node that has the snapshot.' }).optional(),
+    pool: poolName.meta({ description: 'Name of the pool that holds it.' }).optional(),
     creationTime: timestamp.meta({ description: 'The moment whose content the snapshot holds.' }).optional(),
     restoreSize: quantityReport('The smallest size of a disk that starts from the snapshot.').optional(),
   })

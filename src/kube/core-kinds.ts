@@ -4,7 +4,7 @@ import type { ResourceType } from './resource-type.ts';
 
 /** Kubernetes' own kinds, as much of them as is used: what is not, would be kept in memory for each object there is. */
 
-const metadataSchema = z.object({
+export const metadataSchema = z.object({
   name: z.string(),
   namespace: z.string().optional(),
   uid: z.string(),
@@ -37,7 +37,7 @@ export const nodeType: ResourceType<Node> = {
   },
 };
 
-const claimRefSchema = z.object({ namespace: z.string(), name: z.string() }).nullish();
+const claimRefSchema = z.object({ namespace: z.string(), name: z.string(), uid: z.string().optional() }).nullish();
 
 const volumeSchema = z.object({
   metadata: metadataSchema,
@@ -51,7 +51,7 @@ export interface PersistentVolume extends KubeObject {
   /** Undefined where it is no CSI volume. */
   csi: { driver: string; volumeHandle: string } | undefined;
   /** The claim that has it. */
-  claim: { namespace: string; name: string } | undefined;
+  claim: { namespace: string; name: string; uid?: string | undefined } | undefined;
 }
 
 export const persistentVolumeType: ResourceType<PersistentVolume> = {
@@ -74,10 +74,22 @@ export const selectedNodeAnnotation = 'volume.kubernetes.io/selected-node';
 export interface PersistentVolumeClaim extends KubeObject {
   /** Where the claim waits for its first consumer: the node that the scheduler has chosen for the pod. */
   selectedNode: string | undefined;
+  /** The PersistentVolume that it is bound to, or is to be. */
+  volumeName: string | undefined;
+  /** What the volume is to start from, where that is neither a volume nor a snapshot. */
+  populator: { apiGroup: string; kind: string; name: string; namespace: string | undefined } | undefined;
 }
+
+const sourceRefSchema = z.object({
+  apiGroup: z.string().nullish(),
+  kind: z.string(),
+  name: z.string(),
+  namespace: z.string().nullish(),
+});
 
 const claimSchema = z.object({
   metadata: metadataSchema.extend({ annotations: z.record(z.string(), z.string()).optional() }),
+  spec: z.object({ volumeName: z.string().nullish(), dataSourceRef: sourceRefSchema.nullish() }).nullish(),
 });
 
 export const persistentVolumeClaimType: ResourceType<PersistentVolumeClaim> = {
@@ -88,10 +100,24 @@ export const persistentVolumeClaimType: ResourceType<PersistentVolumeClaim> = {
   namespaced: true,
   // Annotations can be long, and nothing else is asked of them.
   parse: (json) => {
-    const { annotations, ...metadata } = claimSchema.parse(json).metadata;
-    return { metadata, selectedNode: annotations?.[selectedNodeAnnotation] };
+    const { metadata: whole, spec } = claimSchema.parse(json);
+    const { annotations, ...metadata } = whole;
+    return {
+      metadata,
+      selectedNode: annotations?.[selectedNodeAnnotation],
+      volumeName: spec?.volumeName || undefined,
+      populator: populatorOf(spec?.dataSourceRef),
+    };
   },
 };
+
+const builtInSources = ['PersistentVolumeClaim', 'VolumeSnapshot'];
+
+function populatorOf(ref: z.output<typeof sourceRefSchema> | null | undefined): PersistentVolumeClaim['populator'] {
+  if (!ref || builtInSources.includes(ref.kind)) return undefined;
+  const { apiGroup, kind, name, namespace } = ref;
+  return { apiGroup: apiGroup ?? '', kind, name, namespace: namespace ?? undefined };
+}
 
 /** What only names texts: Secrets and ConfigMaps. Read by name, and never kept. */
 export interface Secret extends KubeObject {

@@ -11,6 +11,7 @@ export const controllerSteps = {
   'place-image': ['choice-told', 'node-named'],
   'forget-node': ['image-told', 'image-released', 'snapshot-told', 'snapshot-released', 'pool-told', 'pool-removed'],
   'adopt-orphans': ['disk-declared', 'snapshot-declared'],
+  'populate-claim': ['volume-made', 'volume-declared'],
   'sweep-unclaimed': ['claim-noted', 'object-deleted'],
 } as const;
 

@@ -71,7 +71,9 @@ export class DiskImageReports {
     return 'done';
   }
 
-  async reportWaiting(image: DiskImage, message: string): Promise<ReconcileResult> {
+  /** @param message null where somebody else says it */
+  async reportWaiting(image: DiskImage, message: string | null): Promise<ReconcileResult> {
+    if (message === null) return 'done';
     await this.reportNotReady(image, 'WaitingForSource', message);
     return { againAfterMs: retryMs };
   }

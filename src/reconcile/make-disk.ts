@@ -28,7 +28,7 @@ const progressMs = 2000;
 export async function makeDisk(
   context: NodeContext,
   { image, pool, signal }: MakeDiskRequest,
-): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string }> {
+): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string | null }> {
   const source = findSource(context, image, pool);
   if (source.kind === 'waiting') return { waitingFor: source.message };
   const progress = new Progress(context, image, signal);

@@ -94,6 +94,7 @@ export class NodeDiskSnapshots {
       { status: 'True', reason: 'Taken', message: `The snapshot is on node ${nodeName}.` },
       {
         snapshotId: record.id,
+        pool: this.#poolNameOf(record.id),
         nodeName,
         creationTime: timestampOf(new Date(record.createdAt)),
         restoreSize: formatQuantity(record.sizeBytes),
@@ -101,6 +102,16 @@ export class NodeDiskSnapshots {
     );
     this.#context.checkpoint('make-snapshot/status-written');
     return 'done';
+  }
+
+  #poolNameOf(id: string): string | undefined {
+    const { pools } = this.#context;
+    return pools.places
+      .map(({ name }) => name)
+      .find((name) => {
+        const state = pools.state(name);
+        return state?.kind === 'serving' && recordIn(state.pool, id) !== undefined;
+      });
   }
 
   async #reportLost(snapshot: DiskSnapshot): Promise<ReconcileResult> {

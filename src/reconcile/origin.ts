@@ -2,13 +2,17 @@ import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { keyOf } from '../kube/objects.ts';
 
-/** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing where that is no object of ours. */
+/** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing where that is no object. */
 export function originOfImage({ metadata: { namespace }, spec: { source } }: DiskImage): string[] {
   switch (source.type) {
     case 'diskImage':
       return [`DiskImage ${keyOf({ namespace, ...source.diskImage })}`];
     case 'diskSnapshot':
       return [`DiskSnapshot ${keyOf({ namespace, ...source.diskSnapshot })}`];
+    case 'persistentVolumeClaim':
+      return [`PersistentVolumeClaim ${keyOf({ namespace, ...source.persistentVolumeClaim })}`];
+    case 'volumeSnapshot':
+      return [`VolumeSnapshot ${keyOf({ namespace, ...source.volumeSnapshot })}`];
     default:
       return [];
   }

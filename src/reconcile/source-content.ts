@@ -10,7 +10,8 @@ import { originOfImage } from './origin.ts';
 export type FoundSource =
   | { kind: 'none' }
   | { kind: 'found'; content: DiskSource }
-  | { kind: 'waiting'; message: string };
+  /** Null where the controller says what is waited for. */
+  | { kind: 'waiting'; message: string | null };
 
 /**
  * Finds what a DiskImage starts from that is no import.
@@ -39,7 +40,7 @@ export function findSource({ systemNamespace }: NodeContext, image: DiskImage, p
     case 'volumeSnapshot': {
       const { origin } = image.status;
       if (origin) return inPool(image, pool, [{ kind: origin.kind, id: origin.id }]);
-      return { kind: 'waiting', message: 'The controller has not found out yet what the source is in the pools.' };
+      return { kind: 'waiting', message: null };
     }
   }
 }

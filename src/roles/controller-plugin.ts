@@ -13,6 +13,7 @@ import type { Logger } from '../lib/logger.ts';
 import { type Caches, createCaches } from '../reconcile/caches.ts';
 import type { ControllerStep } from '../reconcile/controller-steps.ts';
 import { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { claimVolumes } from './claim-volumes.ts';
 import type { Cluster } from './cluster.ts';
 import type { ObjectReading } from '../telemetry/object-metrics.ts';
 import { operationTimeoutMs } from './cluster-disks/context.ts';
@@ -118,6 +119,7 @@ export class ControllerPlugin {
             systemNamespace,
             caches: this.#caches,
             rooms: this.#rooms,
+            createVolume: claimVolumes(this.service),
             events: this.#events,
             orphanGraceMs,
             checkpoint,

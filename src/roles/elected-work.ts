@@ -1,10 +1,16 @@
 import { diskImages, diskPools, diskSnapshots } from '../api/objects.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Controller, type ControllerObserver, type Reconcile } from '../kube/controller.ts';
-import { nodeType } from '../kube/core-kinds.ts';
+import { nodeType, persistentVolumeClaimType, persistentVolumeType } from '../kube/core-kinds.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import type { ReflectorObserver } from '../kube/reflector.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
+import {
+  claimWishType,
+  storageClassType,
+  volumeAttributesClassType,
+  volumeSnapshotType,
+} from '../kube/storage-kinds.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -15,7 +21,11 @@ import { GoneNodes } from '../reconcile/node-gone.ts';
 import { DiskImagePlacer } from '../reconcile/place-disk-image.ts';
 import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { ClaimPopulator, type ClaimPopulatorOptions } from '../reconcile/populate-claim.ts';
+import { OriginResolver } from '../reconcile/resolve-origin.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
+
+const populatorWorkers = 16;
 
 export interface ElectedWork {
   /** Sends nothing any more once another may be elected. */
@@ -23,6 +33,8 @@ export interface ElectedWork {
   systemNamespace: string;
   caches: Caches;
   rooms: PoolRooms;
+  /** Makes volumes for claims that start from DiskImages. */
+  createVolume: ClaimPopulatorOptions['createVolume'];
   events: EventRecorder;
   orphanGraceMs: number;
   checkpoint: Checkpoint<ControllerStep>;
@@ -39,9 +51,17 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
   const { client, clock, random, logger, observer, signal } = work;
   const caches = createElectedCaches(work.caches, { client, clock, random, logger, observer });
   const parts = { ...work, caches };
-  const controllers = [placing, placingSnapshots, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map(
-    (make) => make(parts),
-  );
+  const makers = [
+    placing,
+    placingSnapshots,
+    resolving,
+    populating,
+    forgetting,
+    adopting,
+    sweepingVolumes,
+    sweepingSnapshots,
+  ];
+  const controllers = makers.map((make) => make(parts));
   const { volumes, claims, contents, namespaces } = caches;
   const reflectors = [volumes, claims, contents, namespaces];
   await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
@@ -65,6 +85,39 @@ function placingSnapshots(work: Parts): Controller {
   });
   const controller = controllerOf(work, 'place-disk-snapshot', placer.reconcile);
   placer.watch(controller);
+  return controller;
+}
+
+function resolving(work: Parts): Controller {
+  const { client, caches, systemNamespace, clock } = work;
+  const resolver = new OriginResolver({
+    client: new ResourceClient(client, diskImages),
+    volumeSnapshots: new ResourceClient(client, volumeSnapshotType),
+    caches,
+    systemNamespace,
+    clock,
+  });
+  const controller = controllerOf(work, 'resolve-origin', resolver.reconcile);
+  resolver.watch(controller);
+  return controller;
+}
+
+function populating(work: Parts): Controller {
+  const { client, caches, createVolume, events, checkpoint } = work;
+  const populator = new ClaimPopulator({
+    claims: new ResourceClient(client, persistentVolumeClaimType),
+    wishes: new ResourceClient(client, claimWishType),
+    storageClasses: new ResourceClient(client, storageClassType),
+    attributesClasses: new ResourceClient(client, volumeAttributesClassType),
+    volumes: new ResourceClient(client, persistentVolumeType),
+    caches,
+    createVolume,
+    events,
+    checkpoint,
+  });
+  // Each waits for its node.
+  const controller = controllerOf(work, 'populate-claim', populator.reconcile, populatorWorkers);
+  populator.watch(controller);
   return controller;
 }
 
@@ -121,11 +174,12 @@ function sweepingSnapshots(work: Parts): Controller {
   return controller;
 }
 
-/** One worker each: none of them has much to do, and what they decide on counts for what they decide next. */
+/** One worker each: few of them have much to do, and what they decide on counts for what they decide next. */
 function controllerOf(
   { clock, random, logger, observer }: ElectedWork,
   name: string,
   reconcile: Reconcile,
+  workers = 1,
 ): Controller {
-  return new Controller({ name, reconcile, workers: 1, clock, random, logger, observer });
+  return new Controller({ name, reconcile, workers, clock, random, logger, observer });
 }

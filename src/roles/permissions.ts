@@ -72,20 +72,32 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
     {
       group: '',
       resources: ['persistentvolumes'],
-      verbs: ['list', 'watch'],
-      why: 'know which volumes are needed, before one is taken for forgotten',
+      verbs: ['list', 'watch', 'create'],
+      why: 'know which volumes are needed, before one is taken for forgotten; provision claims that start from DiskImages',
     },
     {
       group: '',
       resources: ['persistentvolumeclaims'],
-      verbs: ['get', 'list', 'watch'],
-      why: 'know for whom a volume is made',
+      verbs: ['get', 'list', 'watch', 'patch'],
+      why: 'know for whom a volume is made; ask for another node where there is no room',
+    },
+    {
+      group: 'storage.k8s.io',
+      resources: ['storageclasses', 'volumeattributesclasses'],
+      verbs: ['get'],
+      why: 'know how a volume is to be made that starts from a DiskImage',
     },
     {
       group: 'snapshot.storage.k8s.io',
       resources: ['volumesnapshotcontents'],
       verbs: ['list', 'watch'],
       why: 'the same for snapshots',
+    },
+    {
+      group: 'snapshot.storage.k8s.io',
+      resources: ['volumesnapshots'],
+      verbs: ['get'],
+      why: 'know which snapshot is meant, before a disk starts from it',
     },
     {
       group: '',

@@ -7,11 +7,13 @@ import {
   volumeSnapshotContentType,
 } from '../../src/kube/core-kinds.ts';
 import { ResourceClient } from '../../src/kube/resource-client.ts';
+import { storageClassType, volumeAttributesClassType, volumeSnapshotType } from '../../src/kube/storage-kinds.ts';
 import { createCaches, type Caches } from '../../src/reconcile/caches.ts';
 import type { ControllerStep } from '../../src/reconcile/controller-steps.ts';
 import { PoolRooms } from '../../src/reconcile/pool-rooms.ts';
 import { eventType } from '../../src/kube/event-series.ts';
 import { EventSender } from '../../src/kube/events.ts';
+import { claimVolumes } from '../../src/roles/claim-volumes.ts';
 import { ClusterDiskService } from '../../src/roles/cluster-disks/service.ts';
 import type { LaminaError } from '../../src/lib/errors.ts';
 import { pollUntil } from '../../src/lib/poll.ts';
@@ -30,6 +32,9 @@ export const kubernetesTypes: readonly FakeType[] = [
   persistentVolumeClaimType,
   volumeSnapshotContentType,
   namespaceType,
+  storageClassType,
+  volumeAttributesClassType,
+  volumeSnapshotType,
 ];
 
 export const systemNamespace = 'lamina-system';
@@ -105,7 +110,7 @@ export class ClusterScene {
     const client = this.connect();
     const { clock, logger } = this;
     const events = new EventSender({ client, clock, logger, reportingController: 'test', reportingInstance: 'test' });
-    for (const reflector of Object.values(caches)) await reflector.whenSynced(this.stop.signal);
+    const service = await this.service(caches, checkpoint);
     const end = new AbortController();
     const signal = AbortSignal.any([end.signal, this.stop.signal]);
     const run = async () => {
@@ -114,6 +119,7 @@ export class ClusterScene {
         systemNamespace,
         caches,
         rooms: new PoolRooms(caches),
+        createVolume: claimVolumes(service),
         events,
         orphanGraceMs: 600_000,
         checkpoint,

@@ -6,7 +6,7 @@ export interface DiskService {
   /**
    * Makes a disk, or finds the one an earlier call of the same name made.
    * @throws `name-taken` where one of that name differs in size range, options or source; `size-out-of-range`;
-   *   `disk-not-found`, `snapshot-not-found` for the source; `pool-full`; `topology-unsatisfiable` where no allowed node
+   *   `disk-not-found`, `snapshot-not-found`, `image-not-found` for the source; `pool-full`; `topology-unsatisfiable` where no allowed node
    *   can have it; `invalid-parameter` for a pool that there is not; `busy`.
    */
   createDisk(request: CreateDiskRequest, placement: Placement): Promise<DiskInfo>;
@@ -59,7 +59,13 @@ export interface CreateDiskRequest {
   name: string;
   size: SizeRange;
   options: DiskOptions;
-  source: { kind: 'snapshot' | 'disk'; id: string } | null;
+  source: DiskSource | null;
+}
+
+/** What a disk starts from. The id of an image is `namespace/name` of its DiskImage. */
+export interface DiskSource {
+  kind: 'snapshot' | 'disk' | 'image';
+  id: string;
 }
 
 /** Where a new disk is to be, and for whom. */
@@ -82,7 +88,7 @@ export interface NodeRequirement {
 export interface DiskInfo {
   id: string;
   sizeBytes: number;
-  source: { kind: 'snapshot' | 'disk'; id: string } | null;
+  source: DiskSource | null;
   /** What is wrong with it, for a person to read; null where nothing is known to be. */
   unhealthy: string | null;
   /** The node that has it, for topology. */

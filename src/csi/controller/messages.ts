@@ -5,6 +5,14 @@ import type { CreateDiskRequest, DiskInfo, SnapshotInfo } from './disk-service.t
 
 type Source = CreateDiskRequest['source'];
 
+/** CSI has no word for golden images: they are snapshots whose ids begin so. No id of a snapshot of ours has a slash. */
+const imagePrefix = 'diskimage/';
+
+/** The snapshot id by which the DiskImage `namespace/name` is a volume's source. */
+export function imageSnapshotId(key: string): string {
+  return imagePrefix + key;
+}
+
 /** The volume context is empty: a disk's own record says all that a node needs to know. */
 export function volumeOf(disk: DiskInfo): Volume {
   return {
@@ -31,20 +39,21 @@ export function snapshotOf(snapshot: SnapshotInfo): Snapshot {
 
 function contentSourceOf(source: Source): VolumeContentSource | undefined {
   if (!source) return undefined;
-  return source.kind === 'snapshot'
-    ? { type: { $case: 'snapshot', value: { snapshotId: source.id } } }
-    : { type: { $case: 'volume', value: { volumeId: source.id } } };
+  if (source.kind === 'disk') return { type: { $case: 'volume', value: { volumeId: source.id } } };
+  const snapshotId = source.kind === 'image' ? imageSnapshotId(source.id) : source.id;
+  return { type: { $case: 'snapshot', value: { snapshotId } } };
 }
 
 /** @throws LaminaError `invalid-parameter` for a source of a kind we do not know, or without an id */
 export function parseContentSource(given: VolumeContentSource | undefined): Source {
   if (!given) return null;
   switch (given.type?.$case) {
-    case 'snapshot':
-      return {
-        kind: 'snapshot',
-        id: requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId),
-      };
+    case 'snapshot': {
+      const id = requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId);
+      return id.startsWith(imagePrefix)
+        ? { kind: 'image', id: id.slice(imagePrefix.length) }
+        : { kind: 'snapshot', id };
+    }
     case 'volume':
       return { kind: 'disk', id: requireId('volume_content_source.volume.volume_id', given.type.value.volumeId) };
     case undefined:

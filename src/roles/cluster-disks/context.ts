@@ -76,6 +76,10 @@ export function isOfCsi({ metadata }: KubeObject): boolean {
 /** What objects can be called; of another id there is none. */
 const objectName = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 
+export function isObjectName(text: string): boolean {
+  return objectName.test(text);
+}
+
 /**
  * The object that CSI knows by that id, from the API server, or undefined where there is none.
  *
@@ -86,7 +90,7 @@ export async function readOfCsi<T extends KubeObject>(
   ref: ObjectRef,
   signal?: AbortSignal,
 ): Promise<T | undefined> {
-  if (!objectName.test(ref.name)) return undefined;
+  if (!isObjectName(ref.name)) return undefined;
   const object = await resources.get(ref, { signal });
   return object && isOfCsi(object) ? object : undefined;
 }
@@ -95,7 +99,7 @@ export async function readOfCsi<T extends KubeObject>(
 export function objectNameOf(name: string, idOf: (name: string) => string): string {
   const id = idOf(name);
   // With a slash it could be that of an object in another namespace.
-  if (!name.includes('/') && objectName.test(id)) return id;
+  if (!name.includes('/') && isObjectName(id)) return id;
   throw new LaminaError(
     'invalid-parameter',
     `name '${name}' cannot be used in a cluster: leave out slashes, and dots beside other dots or dashes`,

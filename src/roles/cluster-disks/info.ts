@@ -1,4 +1,5 @@
 import { findCondition } from '../../kube/conditions.ts';
+import { keyOf } from '../../kube/objects.ts';
 import type { DiskInfo, SnapshotInfo } from '../../csi/controller/disk-service.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
 
@@ -33,7 +34,11 @@ export function snapshotInfo({ metadata, spec, status }: DiskSnapshot): Snapshot
 }
 
 function sourceOf(source: DiskImage['spec']['source']): DiskInfo['source'] {
-  if (source.type === 'diskImage') return { kind: 'disk', id: source.diskImage.name };
+  if (source.type === 'diskImage') {
+    const { namespace, name } = source.diskImage;
+    // Volumes name no namespace of each other.
+    return namespace === undefined ? { kind: 'disk', id: name } : { kind: 'image', id: keyOf({ namespace, name }) };
+  }
   return source.type === 'diskSnapshot' ? { kind: 'snapshot', id: source.diskSnapshot.name } : null;
 }
 

@@ -4,7 +4,7 @@ import { LaminaError } from '../../lib/errors.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
 import { chooseNode } from '../../reconcile/placement.ts';
 import type { PoolRooms } from '../../reconcile/pool-rooms.ts';
-import { type ClusterDiskContext, readOfCsi, refIn } from './context.ts';
+import { type ClusterDiskContext, isObjectName, readOfCsi, refIn } from './context.ts';
 import { isMade, isTaken } from './info.ts';
 
 /** What a new volume starts from, as far as it decides on size and place. */
@@ -16,16 +16,49 @@ export interface SourceFacts {
   poolName: string | null;
 }
 
-/** @throws LaminaError `disk-not-found`, `snapshot-not-found`; `busy` where it is not made yet */
+/** @throws LaminaError `disk-not-found`, `snapshot-not-found`, `image-not-found`; `busy` where it is not made yet */
 export async function readSource(
   context: ClusterDiskContext,
   source: CreateDiskRequest['source'],
   signal: AbortSignal,
 ): Promise<SourceFacts | null> {
   if (source === null) return null;
-  return source.kind === 'disk'
-    ? factsOfDisk(await readSourceDisk(context, source.id, signal))
-    : factsOfSnapshot(context, await readSourceSnapshot(context, source.id, signal), signal);
+  switch (source.kind) {
+    case 'disk':
+      return factsOfDisk(await readSourceDisk(context, source.id, signal));
+    case 'image':
+      return factsOfDisk(await readSourceImage(context, source.id, signal));
+    case 'snapshot':
+      return factsOfSnapshot(context, await readSourceSnapshot(context, source.id, signal), signal);
+  }
+}
+
+/** @param key `namespace/name` @throws LaminaError `image-not-found`, `invalid-parameter` where it is not sealed, `busy` before it is ready */
+async function readSourceImage(
+  { images }: ClusterDiskContext,
+  key: string,
+  signal: AbortSignal,
+): Promise<DiskImage & { spec: { nodeName: string } }> {
+  const [namespace, name, ...more] = key.split('/');
+  const isName = namespace && name && more.length === 0 && isObjectName(namespace) && isObjectName(name);
+  const image = isName ? await images.get({ namespace, name }, { signal }) : undefined;
+  if (!image || isBeingDeleted(image)) {
+    throw new LaminaError(
+      'image-not-found',
+      `there is no DiskImage ${key}${image ? ' any more: it is being deleted' : ''}`,
+    );
+  }
+  if (!image.spec.sealed) {
+    throw new LaminaError(
+      'invalid-parameter',
+      `the DiskImage ${key} is not sealed, so its content may change: declare another one with sealed: true and this one as its source`,
+    );
+  }
+  const { nodeName } = image.spec;
+  if (!isMade(image) || nodeName === undefined) {
+    throw new LaminaError('busy', `the DiskImage ${key} is not ready yet; try again`);
+  }
+  return { ...image, spec: { ...image.spec, nodeName } };
 }
 
 /** A disk that snapshots and clones can be made of. @throws LaminaError `disk-not-found`; `busy` where it is not made yet */

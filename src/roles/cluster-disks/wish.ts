@@ -1,6 +1,8 @@
+import { isDeepStrictEqual } from 'node:util';
 import { annotations, finalizers } from '../../api/names.ts';
 import type { DiskImageManifest } from '../../api/objects.ts';
 import type { CreateDiskRequest, DiskOptions, Placement } from '../../csi/controller/disk-service.ts';
+import { refOf } from '../../kube/objects.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
 import type { DiskImage } from '../../api/objects.ts';
@@ -43,9 +45,14 @@ function clusterSizeOf({ clusterSizeBytes }: DiskOptions): { clusterSize?: Clust
 
 function sourceOf(source: CreateDiskRequest['source']): NonNullable<Wish['spec']['source']> {
   if (source === null) return { type: 'blank' };
-  return source.kind === 'disk'
-    ? { type: 'diskImage', diskImage: { name: source.id } }
-    : { type: 'diskSnapshot', diskSnapshot: { name: source.id } };
+  switch (source.kind) {
+    case 'disk':
+      return { type: 'diskImage', diskImage: { name: source.id } };
+    case 'image':
+      return { type: 'diskImage', diskImage: refOf(source.id) };
+    case 'snapshot':
+      return { type: 'diskSnapshot', diskSnapshot: { name: source.id } };
+  }
 }
 
 /** Whether a DiskImage that is there is what is asked for again. @throws LaminaError `name-taken` that says what differs */
@@ -62,7 +69,7 @@ export function assertSameWish(image: DiskImage, request: CreateDiskRequest, { p
     spec.preallocation === request.options.preallocation ? [] : `its preallocation is ${spec.preallocation}`,
     spec.clusterSize === clusterSize ? [] : `its clusterSize is ${spec.clusterSize ?? 'the default'}`,
     spec.pool === pool ? [] : `it is in the pool ${spec.pool}`,
-    JSON.stringify(spec.source) === JSON.stringify(source) ? [] : `its source is ${JSON.stringify(spec.source)}`,
+    isDeepStrictEqual(spec.source, source) ? [] : `its source is ${JSON.stringify(spec.source)}`,
   ].flat();
   if (differences.length === 0) return;
   throw new LaminaError('name-taken', `a volume named ${request.name} exists, but ${differences.join(', ')}`);

@@ -76,12 +76,15 @@ test('nobody is granted everything, or anything by a wildcard', async () => {
   expect(words).not.toContain('*');
 });
 
+/** They let somebody read metrics, and the node plugin Secrets of a namespace. */
+const toBeBoundByUsers = ['lamina-metrics-reader', 'lamina-import'];
+
 test('each role is bound, and to accounts of the chart', async () => {
   const { manifests } = await renderChart({ snapshotController: { enabled: true } });
   const bindings = manifests.filter(({ kind }) => kind.endsWith('RoleBinding'));
   const bound = bindings.map(({ roleRef }) => `${roleRef.kind} ${roleRef.name}`);
   const roles = manifests
-    .filter(({ kind, metadata }) => /^(Cluster)?Role$/.test(kind) && metadata.name !== 'lamina-metrics-reader')
+    .filter(({ kind, metadata }) => /^(Cluster)?Role$/.test(kind) && !toBeBoundByUsers.includes(metadata.name))
     .map(({ kind, metadata }) => `${kind} ${metadata.name}`);
   expect(bound.toSorted()).toEqual(roles.toSorted());
   const accounts = manifests.filter(({ kind }) => kind === 'ServiceAccount').map(({ metadata }) => metadata.name);

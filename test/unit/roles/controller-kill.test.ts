@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { annotations, finalizers } from '../../../src/api/names.ts';
 import { diskImages, diskPools, diskSnapshots } from '../../../src/api/objects.ts';
 import type { DiskService } from '../../../src/csi/controller/disk-service.ts';
-import { namespaceType, persistentVolumeType } from '../../../src/kube/core-kinds.ts';
+import { namespaceType, persistentVolumeClaimType, persistentVolumeType } from '../../../src/kube/core-kinds.ts';
+import { storageClassType } from '../../../src/kube/storage-kinds.ts';
 import { GiB } from '../../../src/lib/bytes.ts';
 import { listSteps } from '../../../src/lib/checkpoint.ts';
 import { type ControllerStep, controllerSteps } from '../../../src/reconcile/controller-steps.ts';
@@ -112,6 +113,8 @@ const works: Partial<Record<ControllerStep, { find: () => void; isDone: () => bo
   'forget-node/pool-removed': { find: () => a.vanish(), isDone: () => reasonOf(diskPools, 'default.a') === undefined },
   'adopt-orphans/disk-declared': { find: listOrphans, isDone: () => images().length === 2 && snapshots() === 1 },
   'adopt-orphans/snapshot-declared': { find: listOrphans, isDone: () => images().length === 2 && snapshots() === 1 },
+  'populate-claim/volume-made': { find: claimFromImage, isDone: isPopulated },
+  'populate-claim/volume-declared': { find: claimFromImage, isDone: isPopulated },
   'sweep-unclaimed/claim-noted': {
     find: () => {
       declareUnclaimed();
@@ -125,6 +128,24 @@ const works: Partial<Record<ControllerStep, { find: () => void; isDone: () => bo
 
 function declareUnplaced(): void {
   scene.create(diskImages, { name: 'd1', namespace: systemNamespace }, { size: '1Gi', source: { type: 'blank' } });
+}
+
+function claimFromImage(): void {
+  const source = { type: 'http', http: { url: 'https://example.org/debian' } };
+  scene.create(diskImages, { name: 'debian', namespace: 'shop' }, { size: '1Gi', nodeName: 'a', sealed: true, source });
+  scene.server.objects.create({ type: storageClassType, namespace: '' }, {
+    apiVersion: 'storage.k8s.io/v1',
+    kind: 'StorageClass',
+    metadata: { name: 'fast' },
+    provisioner: 'csi.lamina.storage',
+  } as never);
+  const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' };
+  const spec = { accessModes: ['ReadWriteOnce'], storageClassName: 'fast', dataSourceRef };
+  scene.create(persistentVolumeClaimType, { name: 'root', namespace: 'shop' }, spec);
+}
+
+function isPopulated(): boolean {
+  return images().length === 2 && scene.server.objects.list(persistentVolumeType).length === 1;
 }
 
 function declareOnGone(): void {
