@@ -1,4 +1,5 @@
-import { existsSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { glob, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -82,6 +83,19 @@ describe('the documents', () => {
       }
     }
     expect(faults).toEqual([]);
+  });
+});
+
+describe('the README', () => {
+  it('has commands for Kubernetes of which each block is complete', () => {
+    const text = readFileSync(path.join(root, 'README.md'), 'utf8');
+    const [, section = ''] = /^## On Kubernetes$([\s\S]*?)^## /m.exec(text) ?? [];
+    const blocks = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block = '']) => block);
+    expect(blocks.length).toBeGreaterThan(5);
+    for (const block of blocks) expect(spawnSync('bash', ['-n'], { input: block, encoding: 'utf8' }).stderr).toBe('');
+    const named = blocks.flatMap((block) => block.match(/\b(examples|charts)\/[\w./-]+/g) ?? []);
+    expect(named.length).toBeGreaterThan(3);
+    expect(named.filter((file) => !existsSync(path.join(root, file)))).toEqual([]);
   });
 });
 
