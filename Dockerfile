@@ -1,4 +1,5 @@
-# The one program and the tools it calls. Debian's QEMU 10.0.13 is the one whose data path is proven (docs/architecture.md).
+# The one program and the tools it calls. Debian's QEMU 10.0.13 is the one whose data path is proven
+# (docs/developers/architecture.md).
 FROM node:24-trixie-slim AS build
 WORKDIR /lamina
 COPY package.json package-lock.json ./

@@ -15,7 +15,7 @@ setup: ## Install what is missing: tools by apt, npm packages, Node itself among
 build: setup ## Bundle the program into dist/, for bin/lamina.
 	@node scripts/build.ts
 
-generate: setup ## Generate src/gen from proto/csi.proto, crds/ and docs/api.md from src/api.
+generate: setup ## Generate src/gen from proto/csi.proto, crds/ and docs/users/api.md from src/api.
 	@scripts/generate
 
 lint: setup ## Check types, rules, the code map, format, unused code and generated files.

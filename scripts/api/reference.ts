@@ -4,7 +4,7 @@ import type { Kind } from '../../src/api/kind.ts';
 import { nameMeanings } from '../../src/api/names.ts';
 import { definitionOf, type Schema } from './definition.ts';
 
-/** The parts of docs/api.md that are generated, by the names that their marks there have. */
+/** The parts of docs/users/api.md that are generated, by the names that their marks there have. */
 export function referenceSections(kinds: readonly Kind[]): Map<string, string> {
   const sections = kinds.map((kind) => [kind.kind, kindSection(kind)] as const);
   return new Map([...sections, ['names', namesSection()]]);
@@ -21,11 +21,11 @@ export function withSections(text: string, sections: ReadonlyMap<string, string>
     (_, begin: string, name: string, end: string) => {
       const section = sections.get(name);
       if (section === undefined || !missing.delete(name))
-        throw new Error(`docs/api.md: no section, or a second one: ${name}`);
+        throw new Error(`docs/users/api.md: no section, or a second one: ${name}`);
       return `${begin}\n${section}\n${end}`;
     },
   );
-  if (missing.size > 0) throw new Error(`docs/api.md: no marks for ${[...missing].join(', ')}`);
+  if (missing.size > 0) throw new Error(`docs/users/api.md: no marks for ${[...missing].join(', ')}`);
   return result;
 }
 

@@ -6,7 +6,7 @@ export interface ConditionType {
   /** What `True` says. */
   meaning: string;
   reasons: Readonly<Record<string, { status: ConditionStatus; meaning: string }>>;
-  /** Whether it carries failures: reasons that are codes of docs/errors.md, with status False. */
+  /** Whether it carries failures: reasons that are codes of docs/users/errors.md, with status False. */
   failures: boolean;
 }
 
@@ -18,7 +18,7 @@ const isUnknown = (meaning: string) => ({ status: 'Unknown', meaning }) as const
 
 const nodeGone = isFalse('The Node object is gone, and with it what the node held; the object can be deleted.');
 
-/** Every condition and reason there is: stable, as people and other programs match them. docs/api.md lists them. */
+/** Every condition and reason there is: stable, as people and other programs match them. docs/users/api.md lists them. */
 export const conditionTypes = {
   DiskImage: {
     Placed: {
@@ -140,7 +140,7 @@ type PascalCase<Text extends string> = Text extends `${infer Head}-${infer Tail}
   ? `${Capitalize<Head>}${PascalCase<Tail>}`
   : Capitalize<Text>;
 
-/** A code of docs/errors.md as a reason: `PoolFull` for `pool-full`. `Unexpected` is an error that nobody foresaw. */
+/** A code of docs/users/errors.md as a reason: `PoolFull` for `pool-full`. `Unexpected` is an error that nobody foresaw. */
 export type FailureReason = PascalCase<ErrorCode> | 'Unexpected';
 
 const codeOfReason = new Map(Object.keys(errorKinds).map((code) => [pascalCase(code), code as ErrorCode]));

@@ -85,7 +85,7 @@ const conditionSchema = z
       .min(1)
       .max(63)
       .regex(/^[A-Z][A-Za-z0-9]*$/)
-      .meta({ description: 'Why it holds or does not, as one word for programs; docs/api.md lists them.' }),
+      .meta({ description: 'Why it holds or does not, as one word for programs; docs/users/api.md lists them.' }),
     message: z.string().max(4096).meta({ description: 'Why it holds or does not, and what to do, for people.' }),
     lastTransitionTime: timestamp.meta({ description: 'When the status changed last.' }),
     observedGeneration: count.optional().meta({ description: 'The metadata.generation that the condition is about.' }),

@@ -21,7 +21,7 @@ const statusOfKind: Record<ErrorKind, status> = {
   unsupported: status.INVALID_ARGUMENT,
 };
 
-/** What an exception that nobody expected is called in messages and docs/errors.md. */
+/** What an exception that nobody expected is called in messages and docs/users/errors.md. */
 export const unexpectedCode = 'unexpected';
 
 export interface RpcStatus {

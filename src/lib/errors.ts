@@ -1,6 +1,6 @@
 /**
  * Every error the domain raises on purpose, with the kind of answer it deserves. The codes are stable: people
- * search for them, docs/errors.md explains each, and csi/status-codes.ts maps the kinds to gRPC codes.
+ * search for them, docs/users/errors.md explains each, and csi/status-codes.ts maps the kinds to gRPC codes.
  */
 export const errorKinds = {
   'invalid-parameter': 'invalid',

@@ -182,9 +182,9 @@ suite('the API server takes', () => {
     expect(diskImages.parse(object).spec.source.type).toBeDefined();
   });
 
-  it('every example in docs/api.md', async () => {
+  it('every example in docs/users/api.md', async () => {
     await scene.server.send('POST', '/api/v1/namespaces', { body: { metadata: { name: 'media' } } });
-    const text = await readFile(path.resolve(import.meta.dirname, '../../docs/api.md'), 'utf8');
+    const text = await readFile(path.resolve(import.meta.dirname, '../../docs/users/api.md'), 'utf8');
     const blocks = [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, yaml = '']) => yaml);
     const examples = blocks.flatMap((yaml) => parseAllDocuments(yaml, { version: '1.1' }).map((one) => one.toJS()));
     const ours = examples.filter(({ apiVersion }) => apiVersion === groupVersion).map((one) => objectSchema.parse(one));

@@ -179,7 +179,7 @@ export class ClaimExplanation {
       if (status === 'True') continue;
       this.#say(`  ${type} is ${status} (${reason}): ${message}`);
       const code = failureCode(reason);
-      this.#advise(advice[reason] ?? (code ? `see ${code} in docs/errors.md` : `wait while it is ${reason}`));
+      this.#advise(advice[reason] ?? (code ? `see ${code} in docs/users/errors.md` : `wait while it is ${reason}`));
     }
   }
 

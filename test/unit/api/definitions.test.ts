@@ -153,9 +153,9 @@ describe('crds/', () => {
   });
 });
 
-describe('docs/api.md', () => {
+describe('docs/users/api.md', () => {
   it('holds the reference of all kinds as they are', async () => {
-    const text = await readFile(path.join(repository, 'docs/api.md'), 'utf8');
+    const text = await readFile(path.join(repository, 'docs/users/api.md'), 'utf8');
     expect(withSections(text, referenceSections(kinds))).toBe(text);
   });
 

@@ -174,11 +174,11 @@ describe('a DiskPool', () => {
   });
 });
 
-describe('docs/api.md', () => {
+describe('docs/users/api.md', () => {
   const parsers = { DiskImage: diskImages.parse, DiskSnapshot: diskSnapshots.parse, DiskPool: diskPools.parse };
 
   it('has an example for each source, all of which can be parsed', async () => {
-    const text = await readFile(new URL('../../../docs/api.md', import.meta.url), 'utf8');
+    const text = await readFile(new URL('../../../docs/users/api.md', import.meta.url), 'utf8');
     const blocks = [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, yaml = '']) => yaml);
     const examples = blocks.flatMap((yaml) => parseAllDocuments(yaml, { version: '1.1' }).map((one) => one.toJS()));
     const ours = examples.filter(({ apiVersion }) => apiVersion === groupVersion);

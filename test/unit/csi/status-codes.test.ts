@@ -39,7 +39,7 @@ describe('statusOf', () => {
   });
 });
 
-describe('docs/errors.md', () => {
+describe('docs/users/errors.md', () => {
   it('lists every code with the gRPC code it is answered with, and no other', async () => {
     const documented = await documentedCodes();
     const expected = codes.map((code) => [code, statusNameOf(statusCodeOf(code))]);
@@ -60,7 +60,7 @@ function isSentence(text: string): boolean {
 
 /** Cells of the table rows that begin with a code. */
 async function documentedRows(): Promise<string[][]> {
-  const text = await readFile(new URL('../../../docs/errors.md', import.meta.url), 'utf8');
+  const text = await readFile(new URL('../../../docs/users/errors.md', import.meta.url), 'utf8');
   return [...text.matchAll(/^\| `[a-z-]+` \|.*\|$/gm)].map(([row]) =>
     row
       .slice(1, -1)

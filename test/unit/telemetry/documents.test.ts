@@ -39,9 +39,11 @@ describe('the check of queries', () => {
   });
 });
 
-describe('docs/metrics.md', () => {
+describe('docs/operators/metrics.md', () => {
   it('lists every metric of ours with its type, labels and roles, and no other', async () => {
-    const rows = [...(await readDocument('docs/metrics.md')).matchAll(/^\| `(lamina_\w+)` \|(.*?)\|(.*?)\|(.*?)\|/gm)];
+    const rows = [
+      ...(await readDocument('docs/operators/metrics.md')).matchAll(/^\| `(lamina_\w+)` \|(.*?)\|(.*?)\|(.*?)\|/gm),
+    ];
     const listed = rows.map(([, name, ...cells]) => [name, ...cells.map((cell) => cell.trim())]);
     const ours = metricInventory().filter(({ name }) => name.startsWith('lamina_'));
     const expected = ours.map(({ name, type, labels, roles }) => {
@@ -74,8 +76,8 @@ describe('charts/lamina/files/alerts.yaml', () => {
     expect(alerts.flatMap(({ alert, expr }) => unknownIn(expr).map((what) => `${alert}: ${what}`))).toEqual([]);
   });
 
-  it('has a section in docs/alerts.md for each alert, with its severity, and none for others', async () => {
-    const sections = (await readDocument('docs/alerts.md')).matchAll(/^## (\w+)\n\*\*(\w+)\.\*\*/gm);
+  it('has a section in docs/operators/alerts.md for each alert, with its severity, and none for others', async () => {
+    const sections = (await readDocument('docs/operators/alerts.md')).matchAll(/^## (\w+)\n\*\*(\w+)\.\*\*/gm);
     expect([...sections].map(([, alert, severity]) => `${alert} ${severity}`).sort()).toEqual(
       alerts.map(({ alert, labels }) => `${alert} ${labels.severity}`).sort(),
     );
@@ -83,7 +85,7 @@ describe('charts/lamina/files/alerts.yaml', () => {
 
   it('points to that section from each alert', () => {
     for (const { alert, annotations } of alerts)
-      expect(annotations.runbook).toBe(`docs/alerts.md#${alert.toLowerCase()}`);
+      expect(annotations.runbook).toBe(`docs/operators/alerts.md#${alert.toLowerCase()}`);
   });
 
   it('goes off when it should, and not in a healthy system, as promtool says', async (context) => {
