@@ -27,6 +27,7 @@ export const errorKinds = {
   'pool-unavailable': 'unavailable',
   'pool-locked': 'unavailable',
   'socket-in-use': 'unavailable',
+  'pool-not-found': 'unavailable',
   'pool-foreign': 'damaged',
   'pool-unsupported': 'damaged',
   'record-corrupt': 'damaged',

@@ -27,7 +27,7 @@ export interface LockedPool {
 
 /**
  * Takes a pool's lock, and makes an empty directory a pool.
- * @throws LaminaError `pool-locked`, `pool-foreign`, `pool-unsupported`, `record-corrupt`, `record-version`
+ * @throws LaminaError `pool-not-found`, `pool-locked`, `pool-foreign`, `pool-unsupported`, `record-corrupt`, `record-version`
  */
 export async function lockPool(directory: string): Promise<LockedPool> {
   const layout = new PoolLayout(directory);
@@ -81,7 +81,7 @@ async function assertUsable(layout: PoolLayout): Promise<void> {
   const foreign = await foreignNames(layout);
   if (foreign === undefined) {
     throw new LaminaError(
-      'pool-foreign',
+      'pool-not-found',
       `the pool directory ${layout.root} is not there: create it, or mount what holds it`,
     );
   }

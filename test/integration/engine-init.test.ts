@@ -57,7 +57,10 @@ async function start(drainSeconds: number): Promise<void> {
 async function find(words: string): Promise<ProcessIdentity> {
   let found: ProcessIdentity | null = null;
   const look = async () => {
-    const process = (await processesNaming(directory)).find(({ command }) => command.trim().endsWith(words));
+    // setsid has the words, too, before it becomes the daemon.
+    const process = (await processesNaming(directory)).find(
+      ({ command }) => command.trim().endsWith(words) && !command.startsWith('setsid'),
+    );
     found = process ? await identifyProcess(process.pid) : null;
     return found !== null;
   };
