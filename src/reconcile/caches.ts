@@ -1,5 +1,5 @@
 import { identityOf } from '../api/identity.ts';
-import { annotations, diskPoolName, driverName } from '../api/names.ts';
+import { annotations, diskPoolName, driverName, nodeLeaseLabels } from '../api/names.ts';
 import {
   type DiskImage,
   diskImages,
@@ -19,6 +19,7 @@ import {
   type VolumeSnapshotContent,
   volumeSnapshotContentType,
 } from '../kube/core-kinds.ts';
+import { type Lease, leaseType } from '../kube/lease.ts';
 import { isBeingDeleted, type KubeObject, keyOf } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
 import { originOfImage, originOfSnapshot } from './origin.ts';
@@ -38,6 +39,8 @@ export interface ElectedCaches extends Caches {
   /** Never syncs where the definition of VolumeSnapshotContents is not installed. */
   contents: Reflector<VolumeSnapshotContent>;
   namespaces: Reflector<KubeObject>;
+  /** Of the node plugins. */
+  leases: Reflector<Lease>;
 }
 
 /** By which objects are found in their caches. */
@@ -87,7 +90,8 @@ export function createCaches(options: Options, systemNamespace: string): Caches 
   };
 }
 
-export function createElectedCaches(caches: Caches, options: Options): ElectedCaches {
+export function createElectedCaches(caches: Caches, options: Options, systemNamespace: string): ElectedCaches {
+  const [nodeLeases] = Object.entries(nodeLeaseLabels).map((pair) => pair.join('='));
   return {
     ...caches,
     volumes: new Reflector({
@@ -106,6 +110,7 @@ export function createElectedCaches(caches: Caches, options: Options): ElectedCa
       },
     }),
     namespaces: new Reflector({ ...options, type: namespaceType }),
+    leases: new Reflector({ ...options, type: leaseType, namespace: systemNamespace, labelSelector: nodeLeases }),
   };
 }
 

@@ -4,6 +4,7 @@ import { Controller, type ControllerObserver, type Reconcile } from '../kube/con
 import { nodeType } from '../kube/core-kinds.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import type { ReflectorObserver } from '../kube/reflector.ts';
+import { leaseType } from '../kube/lease.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -15,6 +16,7 @@ import { GoneNodes } from '../reconcile/node-gone.ts';
 import { DiskImagePlacer } from '../reconcile/place-disk-image.ts';
 import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
+import { SilentNodes } from '../reconcile/silent-nodes.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
 export interface ElectedWork {
@@ -37,13 +39,13 @@ export interface ElectedWork {
 /** What one of all controllers does, until `signal` aborts. */
 export async function runElectedWork(work: ElectedWork): Promise<void> {
   const { client, clock, random, logger, observer, signal } = work;
-  const caches = createElectedCaches(work.caches, { client, clock, random, logger, observer });
+  const options = { client, clock, random, logger, observer };
+  const caches = createElectedCaches(work.caches, options, work.systemNamespace);
   const parts = { ...work, caches };
-  const controllers = [placing, placingSnapshots, forgetting, adopting, sweepingVolumes, sweepingSnapshots].map(
-    (make) => make(parts),
-  );
-  const { volumes, claims, contents, namespaces } = caches;
-  const reflectors = [volumes, claims, contents, namespaces];
+  const makers = [placing, placingSnapshots, forgetting, listening, adopting, sweepingVolumes, sweepingSnapshots];
+  const controllers = makers.map((make) => make(parts));
+  const { volumes, claims, contents, namespaces, leases } = caches;
+  const reflectors = [volumes, claims, contents, namespaces, leases];
   await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
 }
 
@@ -82,6 +84,22 @@ function forgetting(work: Parts): Controller {
     checkpoint,
   });
   const controller = controllerOf(work, 'node-gone', nodes.reconcile);
+  nodes.watch(controller);
+  return controller;
+}
+
+function listening(work: Parts): Controller {
+  const { client, caches, systemNamespace, events, clock } = work;
+  const nodes = new SilentNodes({
+    pools: new ResourceClient(client, diskPools),
+    leases: new ResourceClient(client, leaseType),
+    nodes: new ResourceClient(client, nodeType),
+    caches,
+    systemNamespace,
+    events,
+    clock,
+  });
+  const controller = controllerOf(work, 'silent-node', nodes.reconcile);
   nodes.watch(controller);
   return controller;
 }
