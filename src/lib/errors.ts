@@ -28,6 +28,7 @@ export const errorKinds = {
   'pool-locked': 'unavailable',
   'socket-in-use': 'unavailable',
   'pool-foreign': 'damaged',
+  'pool-missing': 'damaged',
   'pool-unsupported': 'damaged',
   'record-corrupt': 'damaged',
   'record-version': 'damaged',

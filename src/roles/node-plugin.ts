@@ -185,6 +185,7 @@ export class NodePlugin {
       policy: options,
       checkpoint: this.#checkpoint,
       logger,
+      assertNew: confirmer.assertNew,
       onFrozen: metrics.observeFreeze,
       onMerged: metrics.observeMerge,
       onDaemonDeath: (diskId: string) => {
@@ -194,7 +195,7 @@ export class NodePlugin {
     };
     return new NodePools({
       places: options.pools,
-      open: (place) => openNodePool(place, poolOptions),
+      open: (place, signal) => openNodePool(place, poolOptions, signal),
       confirm: (place, pool, signal) => confirmer.confirm(place, pool, signal),
       onChange: (name) => this.#lookAtPool(name),
       clock,
