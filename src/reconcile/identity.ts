@@ -1,4 +1,4 @@
-import { identityOf, idOfPlace } from '../api/identity.ts';
+import { identityOf, idOfPlace, objectOfRecord } from '../api/identity.ts';
 import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import type { ObjectRef } from '../kube/objects.ts';
 import { type DiskId, diskIdSchema, type SnapshotId, snapshotIdSchema } from '../store/records.ts';
@@ -14,6 +14,19 @@ export function diskIdOfImage(image: DiskImage, systemNamespace: string): DiskId
 
 export function snapshotIdOfObject(snapshot: DiskSnapshot, systemNamespace: string): SnapshotId {
   return snapshotIdSchema.parse(identityOf(snapshot, systemNamespace).id);
+}
+
+/**
+ * Whether a record is the object's. That it has the id is not enough: in the namespace of the system an object may be
+ * called by the hash of a name, which is the id of what a user has declared elsewhere.
+ */
+export function isRecordOf(
+  record: { name: string },
+  object: DiskImage | DiskSnapshot,
+  systemNamespace: string,
+): boolean {
+  if (record.name === recordNameOf(object, systemNamespace)) return true;
+  return objectOfRecord(record.name, systemNamespace).namespace === object.metadata.namespace;
 }
 
 /** The disk of a DiskImage that may be gone. */

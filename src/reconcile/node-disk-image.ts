@@ -6,13 +6,13 @@ import type { ReconcileResult } from '../kube/controller.ts';
 import type { EventNote } from '../kube/events.ts';
 import { ensureFinalizer, hasFinalizer, removeFinalizerIfPresent } from '../kube/finalizers.ts';
 import { isBeingDeleted } from '../kube/objects.ts';
-import { isLaminaError } from '../lib/errors.ts';
+import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import { formatQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
 import { claimSubject } from './claim.ts';
 import { type Failure, failureOf } from './failures.ts';
 import { describeDisk, type DiskState, statusOfDisk } from './disk-state.ts';
-import { diskIdOfImage } from './identity.ts';
+import { diskIdOfImage, isRecordOf } from './identity.ts';
 import { makeDisk } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -53,8 +53,9 @@ export class NodeDiskImages {
     let current = image;
     try {
       let disk = known;
+      if (disk) this.#assertOwn(image, disk);
+      current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
       if (!disk) {
-        current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
         this.#context.checkpoint('make-image/finalizer-added');
         const made = await makeDisk(this.#context, { image: current, pool, signal });
         if ('waitingFor' in made) return await this.#reportWaiting(current, made.waitingFor);
@@ -67,10 +68,19 @@ export class NodeDiskImages {
           note: noteOf(disk, this.#context.nodeName),
         });
       }
-      return await this.#reportDisk(current, pool, await this.#modify(image, pool, disk));
+      return await this.#reportDisk(current, pool, await this.#modify(current, pool, disk));
     } catch (error) {
       return this.#reportFailure(current, 'Make', failureOf(error));
     }
+  }
+
+  /** @throws LaminaError `name-taken` where the disk of that id is another object's */
+  #assertOwn(image: DiskImage, disk: DiskRecord): void {
+    if (isRecordOf(disk, image, this.#context.systemNamespace)) return;
+    throw new LaminaError(
+      'name-taken',
+      `the pool ${image.spec.pool} holds a disk under the id ${disk.id} that is called '${disk.name}', and is another object's: declare the DiskImage under another name`,
+    );
   }
 
   /** Changes what can be changed of a disk, but for its size. */
@@ -127,7 +137,7 @@ export class NodeDiskImages {
     if (claim) this.#context.events.record(claim, note);
   }
 
-  /** Deletes the disk, then lets the object go. */
+  /** Deletes the disk, if it is the object's, then lets the object go. */
   async #remove(image: DiskImage): Promise<ReconcileResult> {
     const { pools, imageClient, checkpoint, systemNamespace } = this.#context;
     if (!hasFinalizer(image, finalizers.disk)) return 'done';
@@ -137,7 +147,9 @@ export class NodeDiskImages {
     const isNothingMade = image.status.diskId === undefined && !state;
     if (!pool && !isNothingMade) return this.#reportNotDeleted(image);
     try {
-      await pool?.disks.delete(diskIdOfImage(image, systemNamespace));
+      const disk = pool?.context.pool.disks.get(diskIdOfImage(image, systemNamespace));
+      if (disk && !isRecordOf(disk, image, systemNamespace)) this.#tellKept(image, disk);
+      else if (disk) await pool?.disks.delete(disk.id);
     } catch (error) {
       return this.#reportFailure(image, 'Delete', failureOf(error));
     }
@@ -145,6 +157,11 @@ export class NodeDiskImages {
     await removeFinalizerIfPresent(imageClient, image, finalizers.disk);
     checkpoint('remove-image/finalizer-removed');
     return 'done';
+  }
+
+  #tellKept(image: DiskImage, { id, name }: DiskRecord): void {
+    const note = `The disk ${id} is kept, as it is called '${name}' and is another object's.`;
+    this.#tell(image, { type: 'Warning', reason: 'Released', action: 'Delete', note });
   }
 
   async #reportNotDeleted(image: DiskImage): Promise<ReconcileResult> {
