@@ -36,7 +36,7 @@ export interface Caches {
 export interface ElectedCaches extends Caches {
   volumes: Reflector<PersistentVolume>;
   claims: Reflector<PersistentVolumeClaim>;
-  /** Never syncs where the definition of VolumeSnapshotContents is not installed. */
+  /** Does not sync as long as the definition of VolumeSnapshotContents is not installed. */
   contents: Reflector<VolumeSnapshotContent>;
   namespaces: Reflector<KubeObject>;
   /** Of the node plugins. */
@@ -63,7 +63,7 @@ export const indexes = {
   uid: 'uid',
 } as const;
 
-type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers'>;
+type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers' | 'optional'>;
 
 export function createCaches(options: Options, systemNamespace: string): Caches {
   const id = (object: DiskImage | DiskSnapshot) => [identityOf(object, systemNamespace).id];
@@ -103,6 +103,7 @@ export function createElectedCaches(caches: Caches, options: Options, systemName
     contents: new Reflector({
       ...options,
       type: volumeSnapshotContentType,
+      optional: true,
       indexers: {
         [indexes.handle]: handleOfContent,
         [indexes.claim]: ({ snapshot }) => [keyOf(snapshot)],
