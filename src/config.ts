@@ -62,6 +62,8 @@ export interface NodeConfig extends ClusterConfig, SpaceConfig {
   pools: { name: string; directory: string }[];
   runDir: string;
   metricsListen: string | null;
+  /** How often its lease is renewed, by which the controller knows that the plugin is alive. */
+  heartbeatSeconds: number;
   /** Where other nodes fetch layers: what to listen on, and what they are told; null for not at all. */
   transferListen: string | null;
   transferAddress: string | null;
@@ -165,6 +167,13 @@ const overcommitOption = () =>
   )
     .argParser(factor)
     .default(2);
+const heartbeatOption = () =>
+  new Option(
+    '--heartbeat <seconds>',
+    'how often its lease is renewed; after four times that without, the controller says that the node is silent',
+  )
+    .argParser(seconds)
+    .default(60);
 const metricsListenOption = () =>
   new Option(
     '--metrics-listen <address>',
@@ -243,6 +252,7 @@ function addNode(
     .addOption(reservedOption())
     .addOption(criticalOption())
     .addOption(overcommitOption())
+    .addOption(heartbeatOption())
     .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
     .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
     .option('--imports <n>', 'how many imports run at a time', positive, 2)
@@ -251,19 +261,12 @@ function addNode(
     .addOption(namespaceOption())
     .addOption(metricsListenOption())
     .addOption(logLevel())
-    .action(({ pool, reserved, critical, kubeconfig: file, namespace: name, ...options }) => {
-      const { metricsListen: listen, transferListen, transferAddress, ...rest } = options;
-      use({
-        ...rest,
-        pools: pool,
-        reservedFraction: reserved,
-        criticalFraction: critical,
-        kubeconfig: file ?? null,
-        namespace: name ?? null,
-        metricsListen: listen ?? null,
-        transferListen: transferListen ?? null,
-        transferAddress: transferAddress ?? null,
-      });
+    .action(({ pool: pools, reserved, critical, heartbeat: heartbeatSeconds, ...options }) => {
+      const { kubeconfig: file, namespace: name, metricsListen: listen, ...rest } = options;
+      const { transferListen = null, transferAddress = null, ...others } = rest;
+      const cluster = { kubeconfig: file ?? null, namespace: name ?? null, metricsListen: listen ?? null };
+      const space = { reservedFraction: reserved, criticalFraction: critical };
+      use({ ...others, ...cluster, ...space, pools, heartbeatSeconds, transferListen, transferAddress });
     });
 }
 

@@ -59,6 +59,9 @@ export const annotations = {
   claimedBy: 'lamina.storage/claimed-by',
 } as const;
 
+/** Of the Leases of the node plugins, so that nobody who looks at these is told of all others. */
+export const nodeLeaseLabels = { 'lamina.storage/lease': 'node' } as const;
+
 /** Who owns which fields with server-side apply; another name would leave the old one's fields behind. */
 export const fieldManagers = {
   controller: 'lamina-controller',
@@ -81,10 +84,17 @@ export const nameMeanings: Record<string, string> = {
     'On a DiskImage or DiskSnapshot that the controller declared again for what a pool held without an object: when. Nothing is made for it where the pool does not hold it, and it is never deleted for want of a claim.',
   [annotations.claimedBy]:
     'On a DiskImage or DiskSnapshot that CSI asked for: what has used it first, such as a PersistentVolume. From then on only people and CSI delete it.',
+  'lamina.storage/lease':
+    'On the Leases in the namespace of the system that node plugins renew, each the one of its node: `node`.',
   [nodeTopologyKey]: 'On nodes and PersistentVolumes, as topology: the node that has a volume.',
 };
 
 /** The name of the one DiskPool of a pool on a node. */
 export function diskPoolName(poolName: string, nodeName: string): string {
   return `${poolName}.${nodeName}`;
+}
+
+/** The name of the Lease, in the namespace of the system, by which a node plugin shows that it is alive. */
+export function nodeLeaseName(nodeName: string): string {
+  return `lamina-node.${nodeName}`;
 }

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '../lib/clock.ts';
 import { isAlreadyExists, isConflict, isObjectMissing } from './api-error.ts';
 import type { KubeClient } from './client.ts';
-import type { KubeObject, ObjectRef } from './objects.ts';
+import type { KubeObject, ObjectMeta, ObjectRef } from './objects.ts';
 import { ResourceClient } from './resource-client.ts';
 import type { ResourceType } from './resource-type.ts';
 
@@ -16,11 +16,11 @@ const specSchema = z.looseObject({
 const metadataSchema = z.looseObject({ name: z.string(), namespace: z.string(), resourceVersion: z.string() });
 const leaseSchema = z.object({ metadata: metadataSchema, spec: specSchema.prefault({}) });
 
-interface Lease extends KubeObject {
+export interface Lease extends KubeObject {
   spec: z.infer<typeof specSchema>;
 }
 
-const leaseType: ResourceType<Lease> = {
+export const leaseType: ResourceType<Lease> = {
   group: 'coordination.k8s.io',
   version: 'v1',
   kind: 'Lease',
@@ -32,7 +32,8 @@ const leaseType: ResourceType<Lease> = {
 export interface LeaseOptions {
   client: KubeClient;
   clock: Clock;
-  lease: ObjectRef;
+  /** Where it is, and what it is labelled with where it has to be made. */
+  lease: ObjectRef & Pick<ObjectMeta, 'labels'>;
   /** Of this process alone: a host's name is not enough. */
   identity: string;
   /** For how long others leave the lease alone after it was renewed. */

@@ -23,6 +23,8 @@ export interface ReflectorOptions<T extends KubeObject> {
   fieldSelector?: string | undefined;
   indexers?: Readonly<Record<string, Indexer<T>>>;
   observer?: ReflectorObserver;
+  /** The type need not be installed, or granted: that is no failure, and looked at again now and then. */
+  optional?: boolean;
 }
 
 /** What metrics are made of. */
@@ -57,6 +59,8 @@ export class Reflector<T extends KubeObject> {
   /** Of those who care for one object each. */
   readonly #keyListeners = new Map<string, Set<ChangeListener<T>>>();
   readonly #backoff: Backoff;
+  /** Between looks at a type that is not there. */
+  readonly #absence: Backoff;
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
   /** Since anything was heard of a watch. */
@@ -67,6 +71,7 @@ export class Reflector<T extends KubeObject> {
     this.#options = options;
     this.#cache = new MutableObjectCache(options.indexers);
     this.#backoff = new Backoff({ baseMs: 500, maxMs: 30_000, jitter: 1, random: options.random });
+    this.#absence = new Backoff({ baseMs: 1000, maxMs: 60_000, jitter: 0.2, random: options.random });
   }
 
   get cache(): ObjectCache<T> {
@@ -105,6 +110,7 @@ export class Reflector<T extends KubeObject> {
     while (!signal.aborted) {
       try {
         const resourceVersion = await this.#list(signal);
+        this.#appeared();
         this.#hasSynced = true;
         this.#synced.resolve();
         await this.#follow(resourceVersion, signal);
@@ -215,8 +221,13 @@ export class Reflector<T extends KubeObject> {
 
   /** Waits before the next try; not at all for an expiry, which is a normal event unless it follows another. */
   async #recover(error: unknown, signal: AbortSignal): Promise<void> {
-    const { logger, clock, observer } = this.#options;
+    const { logger, clock, observer, optional } = this.#options;
     const fields = { error, kind: this.type.kind };
+    if (optional && isAbsent(error)) {
+      const delayMs = this.#absence.next();
+      if (this.#absence.failures === 1) logger.info(fields, 'going on without objects that cannot be had here');
+      return pause(clock, delayMs, signal);
+    }
     if (isExpired(error) && !this.#hasExpired) {
       this.#hasExpired = true;
       return logger.debug(fields, 'the watch has expired');
@@ -226,6 +237,11 @@ export class Reflector<T extends KubeObject> {
     if (this.#backoff.failures === 1) logger.warn(fields, 'cannot list or watch; trying again');
     else logger.debug(fields, 'still cannot list or watch');
     await pause(clock, delayMs, signal);
+  }
+
+  #appeared(): void {
+    if (this.#absence.failures > 0) this.#options.logger.info({ kind: this.type.kind }, 'the objects can be had now');
+    this.#absence.reset();
   }
 
   #recovered(): void {
@@ -243,6 +259,11 @@ function canResume(error: unknown): boolean {
   // Etcd was restored from a backup: the version that we know is of a future that does not come.
   if (causes?.includes('ResourceVersionTooLarge')) return false;
   return status === 401 || status === 429 || status >= 500;
+}
+
+/** Whether the API server knows no such type, or keeps it from us. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof ApiError && (error.failure.status === 404 || error.failure.status === 403);
 }
 
 function versionOfBookmark(object: unknown): string {

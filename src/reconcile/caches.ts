@@ -1,5 +1,5 @@
 import { identityOf } from '../api/identity.ts';
-import { annotations, diskPoolName, driverName } from '../api/names.ts';
+import { annotations, diskPoolName, driverName, nodeLeaseLabels } from '../api/names.ts';
 import {
   type DiskImage,
   diskImages,
@@ -19,6 +19,7 @@ import {
   type VolumeSnapshotContent,
   volumeSnapshotContentType,
 } from '../kube/core-kinds.ts';
+import { type Lease, leaseType } from '../kube/lease.ts';
 import { isBeingDeleted, type KubeObject, keyOf } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
 import { originOfImage, originOfSnapshot } from './origin.ts';
@@ -35,9 +36,11 @@ export interface Caches {
 export interface ElectedCaches extends Caches {
   volumes: Reflector<PersistentVolume>;
   claims: Reflector<PersistentVolumeClaim>;
-  /** Never syncs where the definition of VolumeSnapshotContents is not installed. */
+  /** Does not sync as long as the definition of VolumeSnapshotContents is not installed. */
   contents: Reflector<VolumeSnapshotContent>;
   namespaces: Reflector<KubeObject>;
+  /** Of the node plugins. */
+  leases: Reflector<Lease>;
 }
 
 /** By which objects are found in their caches. */
@@ -60,7 +63,7 @@ export const indexes = {
   uid: 'uid',
 } as const;
 
-type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers'>;
+type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers' | 'optional'>;
 
 export function createCaches(options: Options, systemNamespace: string): Caches {
   const id = (object: DiskImage | DiskSnapshot) => [identityOf(object, systemNamespace).id];
@@ -87,7 +90,8 @@ export function createCaches(options: Options, systemNamespace: string): Caches 
   };
 }
 
-export function createElectedCaches(caches: Caches, options: Options): ElectedCaches {
+export function createElectedCaches(caches: Caches, options: Options, systemNamespace: string): ElectedCaches {
+  const [nodeLeases] = Object.entries(nodeLeaseLabels).map((pair) => pair.join('='));
   return {
     ...caches,
     volumes: new Reflector({
@@ -99,6 +103,7 @@ export function createElectedCaches(caches: Caches, options: Options): ElectedCa
     contents: new Reflector({
       ...options,
       type: volumeSnapshotContentType,
+      optional: true,
       indexers: {
         [indexes.handle]: handleOfContent,
         [indexes.claim]: ({ snapshot }) => [keyOf(snapshot)],
@@ -106,6 +111,7 @@ export function createElectedCaches(caches: Caches, options: Options): ElectedCa
       },
     }),
     namespaces: new Reflector({ ...options, type: namespaceType }),
+    leases: new Reflector({ ...options, type: leaseType, namespace: systemNamespace, labelSelector: nodeLeases }),
   };
 }
 

@@ -32,6 +32,25 @@ export class PoolConfirmer {
   }
 
   /**
+   * Asks the cluster whether the node had the pool before, since an empty directory may be the mount point of a disk that
+   * is not mounted: a new pool in it would take the old one's place, and its disks for lost. Waits for the API server.
+   *
+   * @throws LaminaError `pool-missing` where it had, `resource-invalid` where that cannot be told; the signal's reason
+   */
+  readonly assertNew = async ({ name, directory }: PoolPlace, signal: AbortSignal): Promise<void> => {
+    const { pools, nodeName } = this.#options;
+    await pools.whenSynced(signal);
+    signal.throwIfAborted();
+    const objectName = diskPoolName(name, nodeName);
+    const poolId = pools.cache.get(objectName)?.status.poolId;
+    if (poolId === undefined) return;
+    throw new LaminaError(
+      'pool-missing',
+      `${directory} is empty, though this node had the pool ${poolId} there: mount what holds it. If that is lost for good, have a new pool made: kubectl delete diskpool ${objectName}`,
+    );
+  };
+
+  /**
    * Waits for the API server, and claims the pool for its cluster.
    *
    * @throws LaminaError `pool-foreign` where it is another cluster's, and nobody wants it taken over; the signal's reason

@@ -89,6 +89,12 @@ export class DiskImageReports {
     return { againAfterMs: lookMs };
   }
 
+  /** Says that what has the id of an object that is deleted is another one's, and stays. */
+  tellKept(image: DiskImage, { id, name }: { id: string; name: string }): void {
+    const note = `What is called ${id} in the pool is kept, as its name is '${name}' and it is another object's.`;
+    this.tell(image, { type: 'Warning', reason: 'Released', action: 'Delete', note });
+  }
+
   async reportFailure(image: DiskImage, action: string, { reason, message }: Failure): Promise<ReconcileResult> {
     const report = this.newReport(image, ['Ready']);
     report.report('Ready', 'False', reason, message);

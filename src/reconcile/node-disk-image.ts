@@ -11,7 +11,7 @@ import { claimSubject } from './claim.ts';
 import { DiskImageReports, lookMs, type Report, retryMs } from './disk-image-report.ts';
 import { describeDisk, type DiskState, statusOfDisk } from './disk-state.ts';
 import { failureOf } from './failures.ts';
-import { diskIdOfImage } from './identity.ts';
+import { assertOwnRecord, diskIdOfImage, isRecordOf } from './identity.ts';
 import { makeDisk } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -51,8 +51,9 @@ export class NodeDiskImages {
     let current = image;
     try {
       let disk = known;
+      if (disk) assertOwnRecord(disk, image, this.#context.systemNamespace);
+      current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
       if (!disk) {
-        current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
         this.#context.checkpoint('make-image/finalizer-added');
         const made = await makeDisk(this.#context, { image: current, pool, signal });
         if ('waitingFor' in made) return await this.#reports.reportWaiting(current, made.waitingFor);
@@ -65,12 +66,13 @@ export class NodeDiskImages {
           note: noteOf(disk, this.#context.nodeName),
         });
       }
-      return await this.#reportDisk(current, pool, await this.#modify(image, pool, disk));
+      return await this.#reportDisk(current, pool, await this.#modify(current, pool, disk));
     } catch (error) {
       return this.#reports.reportFailure(current, 'Make', failureOf(error));
     }
   }
 
+  /** @throws LaminaError `name-taken` where the disk of that id is another object's */
   /** Changes what can be changed of a disk, but for its size. */
   async #modify(image: DiskImage, pool: ServedPool, disk: DiskRecord): Promise<DiskRecord> {
     const { liveSnapshots } = image.spec;
@@ -125,9 +127,9 @@ export class NodeDiskImages {
     if (claim) this.#context.events.record(claim, note);
   }
 
-  /** Deletes the disk, then lets the object go. */
+  /** Deletes the disk, if it is the object's, then lets the object go. */
   async #remove(image: DiskImage): Promise<ReconcileResult> {
-    const { pools, imageClient, checkpoint, systemNamespace } = this.#context;
+    const { pools, imageClient, checkpoint } = this.#context;
     if (!hasFinalizer(image, finalizers.disk)) return 'done';
     const { pool: poolName } = image.spec;
     const state = pools.state(poolName);
@@ -136,7 +138,7 @@ export class NodeDiskImages {
     if (!pool && !isNothingMade) return this.#reports.reportNotDeleted(image);
     try {
       if (pool && image.spec.sealed) await this.#sealed.remove(image, pool);
-      else await pool?.disks.delete(diskIdOfImage(image, systemNamespace));
+      else if (pool) await this.#removeDisk(image, pool);
     } catch (error) {
       return this.#reports.reportFailure(image, 'Delete', failureOf(error));
     }
@@ -144,6 +146,14 @@ export class NodeDiskImages {
     await removeFinalizerIfPresent(imageClient, image, finalizers.disk);
     checkpoint('remove-image/finalizer-removed');
     return 'done';
+  }
+
+  async #removeDisk(image: DiskImage, pool: ServedPool): Promise<void> {
+    const { systemNamespace } = this.#context;
+    const disk = pool.context.pool.disks.get(diskIdOfImage(image, systemNamespace));
+    if (!disk) return;
+    if (isRecordOf(disk, image, systemNamespace)) await pool.disks.delete(disk.id);
+    else this.#reports.tellKept(image, disk);
   }
 }
 

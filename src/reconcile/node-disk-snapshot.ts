@@ -5,10 +5,11 @@ import { ConditionReport, findCondition, timestampOf } from '../kube/conditions.
 import type { ReconcileResult } from '../kube/controller.ts';
 import { ensureFinalizer, hasFinalizer, removeFinalizerIfPresent } from '../kube/finalizers.ts';
 import { isBeingDeleted } from '../kube/objects.ts';
+import { LaminaError } from '../lib/errors.ts';
 import { formatQuantity } from '../lib/quantity.ts';
 import type { SnapshotRecord } from '../store/records.ts';
 import { failureOf } from './failures.ts';
-import { diskIdOfRef, recordNameOf, snapshotIdOfObject } from './identity.ts';
+import { diskIdOfRef, isRecordOf, recordNameOf, snapshotIdOfObject } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { wasMade } from './was-made.ts';
@@ -37,12 +38,30 @@ export class NodeDiskSnapshots {
     const id = snapshotIdOfObject(snapshot, this.#context.systemNamespace);
     const holder = pools.served.find((pool) => recordIn(pool, id));
     const record = holder && recordIn(holder, id);
-    if (record?.state === 'ready') return this.#reportTaken(snapshot, record);
+    if (record?.state === 'ready') return this.#reportFound(snapshot, record);
     // It may be in a pool that is not served now; when that is, all of them are looked at.
     if (!pools.areAllServed) return 'done';
     if (wasMade(snapshot)) return this.#reportLost(snapshot);
     return this.#take(snapshot);
   };
+
+  async #reportFound(snapshot: DiskSnapshot, record: SnapshotRecord): Promise<ReconcileResult> {
+    if (!this.#isOwn(snapshot, record)) {
+      const words = `a snapshot of that name exists, '${record.name}' of the disk ${record.disk}, and is another object's: declare the DiskSnapshot under another name`;
+      return this.#reportFailure(snapshot, 'Take', new LaminaError('name-taken', words));
+    }
+    return this.#reportTaken(
+      await ensureFinalizer(this.#context.snapshotClient, snapshot, finalizers.snapshot),
+      record,
+    );
+  }
+
+  /** Whether it is the snapshot that the object asks for, and not one of an earlier object of its name. */
+  #isOwn(snapshot: DiskSnapshot, record: SnapshotRecord): boolean {
+    const { systemNamespace } = this.#context;
+    const disk = { namespace: snapshot.metadata.namespace, name: snapshot.spec.diskImageName };
+    return isRecordOf(record, snapshot, systemNamespace) && record.disk === diskIdOfRef(disk, systemNamespace);
+  }
 
   async #take(snapshot: DiskSnapshot): Promise<ReconcileResult> {
     const { pools, systemNamespace, snapshotClient, checkpoint, events } = this.#context;
@@ -76,8 +95,10 @@ export class NodeDiskSnapshots {
       const message = `The snapshot is deleted as soon as node ${nodeName} serves all of its pools again.`;
       return this.#report(snapshot, { status: 'False', reason: 'Deleting', message });
     }
+    const record = holder && recordIn(holder, id);
     try {
-      await holder?.disks.deleteSnapshot(id);
+      if (record && !this.#isOwn(snapshot, record)) this.#tellKept(snapshot, record);
+      else await holder?.disks.deleteSnapshot(id);
     } catch (error) {
       return this.#reportFailure(snapshot, 'Delete', error);
     }
@@ -85,6 +106,11 @@ export class NodeDiskSnapshots {
     await removeFinalizerIfPresent(snapshotClient, snapshot, finalizers.snapshot);
     checkpoint('remove-snapshot/finalizer-removed');
     return 'done';
+  }
+
+  #tellKept(snapshot: DiskSnapshot, { id, name, disk }: SnapshotRecord): void {
+    const note = `The snapshot ${id} is kept, as it is '${name}' of the disk ${disk} and another object's.`;
+    this.#context.events.record(snapshot, { type: 'Warning', reason: 'Released', action: 'Delete', note });
   }
 
   async #reportTaken(snapshot: DiskSnapshot, record: SnapshotRecord): Promise<ReconcileResult> {

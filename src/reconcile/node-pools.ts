@@ -36,7 +36,7 @@ export interface PoolPlace {
 
 export interface NodePoolsOptions {
   places: readonly PoolPlace[];
-  open: (place: PoolPlace) => Promise<ServedPool>;
+  open: (place: PoolPlace, signal: AbortSignal) => Promise<ServedPool>;
   /** Resolves when the cluster may decide over the pool. @throws where it must not */
   confirm: (place: PoolPlace, pool: ServedPool, signal: AbortSignal) => Promise<void>;
   /** Called with the name of a pool whose state has changed. */
@@ -120,7 +120,7 @@ export class NodePools {
   /** Opens a pool and serves it until `signal`. @throws where it cannot be served */
   async #serve(place: PoolPlace, signal: AbortSignal): Promise<void> {
     const { logger, open, confirm } = this.#options;
-    const pool = await open(place);
+    const pool = await open(place, signal);
     try {
       this.#set(place.name, { kind: 'opened', pool });
       await confirm(place, pool, signal);

@@ -13,7 +13,7 @@ import type { ImageRecord } from '../store/records.ts';
 import { type ImportProgress, isFinalImportCode } from '../transfer/import/import-request.ts';
 import type { DiskImageReports } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
-import { imageIdOfObject, recordNameOf } from './identity.ts';
+import { assertOwnRecord, imageIdOfObject, isRecordOf, recordNameOf } from './identity.ts';
 import { httpSourceOf } from './import-source.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -35,12 +35,13 @@ export class NodeSealedImages {
 
   async bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
     const known = pool.context.pool.images.get(imageIdOfObject(image, this.#context.systemNamespace));
-    if (known) return this.#reportMade(image, pool, known);
-    if (wasMade(image)) return this.#reports.reportLost(image);
-    if (hasFailedForGood(image)) return 'done';
+    if (!known && wasMade(image)) return this.#reports.reportLost(image);
+    if (!known && hasFailedForGood(image)) return 'done';
     let current = image;
     try {
+      if (known) assertOwnRecord(known, image, this.#context.systemNamespace);
       current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      if (known) return await this.#reportMade(current, pool, known);
       this.#context.checkpoint('make-image/finalizer-added');
       const { type } = image.spec.source;
       const isImported = type === 'http' || type === 'registry';
@@ -54,7 +55,10 @@ export class NodeSealedImages {
   async remove(image: DiskImage, pool: ServedPool): Promise<void> {
     const { systemNamespace, imports } = this.#context;
     await imports.discard(keyOf(image.metadata), pool, recordNameOf(image, systemNamespace));
-    await pool.images.delete(imageIdOfObject(image, systemNamespace));
+    const record = pool.context.pool.images.get(imageIdOfObject(image, systemNamespace));
+    if (!record) return;
+    if (isRecordOf(record, image, systemNamespace)) await pool.images.delete(record.id);
+    else this.#reports.tellKept(image, record);
   }
 
   /** Of a disk or snapshot that is there: the content gets one more name. */

@@ -155,49 +155,9 @@ export class ClaimPopulator {
     return `The DiskImage ${key} is not ready${progress ? ` (${progress})` : ''}: ${ready?.message ?? 'nothing is known of it yet.'}`;
   }
 
-  async #declareVolume(
-    { name, claim, storageClass }: ClaimVolumeRequest,
-    { handle, sizeBytes, nodeName }: ClaimVolume,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { metadata, isBlock, accessModes, volumeAttributesClassName } = claim;
-    const fsType = storageClass.parameters['csi.storage.k8s.io/fstype'] ?? defaultFsType;
-    const manifest = {
-      metadata: {
-        name,
-        // As csi-provisioner does it, which deletes the volume with its claim.
-        annotations: {
-          'pv.kubernetes.io/provisioned-by': driverName,
-          'volume.kubernetes.io/provisioner-deletion-secret-name': '',
-          'volume.kubernetes.io/provisioner-deletion-secret-namespace': '',
-        },
-        finalizers: ['external-provisioner.volume.kubernetes.io/finalizer'],
-      },
-      spec: {
-        capacity: { storage: formatQuantity(sizeBytes) },
-        accessModes,
-        volumeMode: isBlock ? 'Block' : 'Filesystem',
-        persistentVolumeReclaimPolicy: storageClass.reclaimPolicy,
-        storageClassName: storageClass.metadata.name,
-        ...(volumeAttributesClassName === undefined ? {} : { volumeAttributesClassName }),
-        ...(storageClass.mountOptions.length > 0 ? { mountOptions: storageClass.mountOptions } : {}),
-        claimRef: {
-          apiVersion: 'v1',
-          kind: 'PersistentVolumeClaim',
-          namespace: metadata.namespace,
-          name: metadata.name,
-          uid: metadata.uid,
-        },
-        csi: { driver: driverName, volumeHandle: handle, ...(isBlock ? {} : { fsType }) },
-        nodeAffinity: {
-          required: {
-            nodeSelectorTerms: [{ matchExpressions: [{ key: nodeTopologyKey, operator: 'In', values: [nodeName] }] }],
-          },
-        },
-      },
-    };
+  async #declareVolume(request: ClaimVolumeRequest, volume: ClaimVolume, signal: AbortSignal): Promise<void> {
     try {
-      await this.#options.volumes.create(manifest, { signal });
+      await this.#options.volumes.create(manifestOf(request, volume), { signal });
     } catch (error) {
       // An earlier try has; its name is that of the claim's uid.
       if (!isAlreadyExists(error)) throw error;
@@ -223,4 +183,35 @@ function imageNameOf({ populator }: PersistentVolumeClaim): string | undefined {
 
 function imageKeyOf(claim: PersistentVolumeClaim): string {
   return keyOf({ namespace: claim.metadata.namespace, name: imageNameOf(claim) ?? '' });
+}
+
+/** The PersistentVolume as csi-provisioner makes it, which deletes the volume with its claim. */
+function manifestOf({ name, claim, storageClass }: ClaimVolumeRequest, volume: ClaimVolume) {
+  const { metadata, isBlock, accessModes, volumeAttributesClassName } = claim;
+  const { namespace, name: claimName, uid } = metadata;
+  const fsType = storageClass.parameters['csi.storage.k8s.io/fstype'] ?? defaultFsType;
+  const expression = { key: nodeTopologyKey, operator: 'In', values: [volume.nodeName] };
+  return {
+    metadata: {
+      name,
+      annotations: {
+        'pv.kubernetes.io/provisioned-by': driverName,
+        'volume.kubernetes.io/provisioner-deletion-secret-name': '',
+        'volume.kubernetes.io/provisioner-deletion-secret-namespace': '',
+      },
+      finalizers: ['external-provisioner.volume.kubernetes.io/finalizer'],
+    },
+    spec: {
+      capacity: { storage: formatQuantity(volume.sizeBytes) },
+      accessModes,
+      volumeMode: isBlock ? 'Block' : 'Filesystem',
+      persistentVolumeReclaimPolicy: storageClass.reclaimPolicy,
+      storageClassName: storageClass.metadata.name,
+      ...(volumeAttributesClassName === undefined ? {} : { volumeAttributesClassName }),
+      ...(storageClass.mountOptions.length > 0 ? { mountOptions: storageClass.mountOptions } : {}),
+      claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name: claimName, uid },
+      csi: { driver: driverName, volumeHandle: volume.handle, ...(isBlock ? {} : { fsType }) },
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [expression] }] } },
+    },
+  };
 }

@@ -4,6 +4,7 @@ import { Controller, type ControllerObserver, type Reconcile } from '../kube/con
 import { nodeType, persistentVolumeClaimType, persistentVolumeType } from '../kube/core-kinds.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import type { ReflectorObserver } from '../kube/reflector.ts';
+import { leaseType } from '../kube/lease.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
 import {
   claimWishType,
@@ -23,6 +24,7 @@ import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
 import { ClaimPopulator, type ClaimPopulatorOptions } from '../reconcile/populate-claim.ts';
 import { OriginResolver } from '../reconcile/resolve-origin.ts';
+import { SilentNodes } from '../reconcile/silent-nodes.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
 const populatorWorkers = 16;
@@ -49,7 +51,8 @@ export interface ElectedWork {
 /** What one of all controllers does, until `signal` aborts. */
 export async function runElectedWork(work: ElectedWork): Promise<void> {
   const { client, clock, random, logger, observer, signal } = work;
-  const caches = createElectedCaches(work.caches, { client, clock, random, logger, observer });
+  const options = { client, clock, random, logger, observer };
+  const caches = createElectedCaches(work.caches, options, work.systemNamespace);
   const parts = { ...work, caches };
   const makers = [
     placing,
@@ -57,13 +60,14 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     resolving,
     populating,
     forgetting,
+    listening,
     adopting,
     sweepingVolumes,
     sweepingSnapshots,
   ];
   const controllers = makers.map((make) => make(parts));
-  const { volumes, claims, contents, namespaces } = caches;
-  const reflectors = [volumes, claims, contents, namespaces];
+  const { volumes, claims, contents, namespaces, leases } = caches;
+  const reflectors = [volumes, claims, contents, namespaces, leases];
   await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
 }
 
@@ -135,6 +139,22 @@ function forgetting(work: Parts): Controller {
     checkpoint,
   });
   const controller = controllerOf(work, 'node-gone', nodes.reconcile);
+  nodes.watch(controller);
+  return controller;
+}
+
+function listening(work: Parts): Controller {
+  const { client, caches, systemNamespace, events, clock } = work;
+  const nodes = new SilentNodes({
+    pools: new ResourceClient(client, diskPools),
+    leases: new ResourceClient(client, leaseType),
+    nodes: new ResourceClient(client, nodeType),
+    caches,
+    systemNamespace,
+    events,
+    clock,
+  });
+  const controller = controllerOf(work, 'silent-node', nodes.reconcile);
   nodes.watch(controller);
   return controller;
 }

@@ -22,6 +22,8 @@ import type { StoreStep } from '../store/steps.ts';
 
 export interface LocalPoolOptions {
   pool: string;
+  /** As lockPool's: by whom it is known whether there was a pool before; anybody may make one unless given. */
+  assertNew?: () => Promise<void>;
   /** Where run directories are; each pool has one of its own. */
   runDir: string;
   /** Finds, or starts, the supervisor of the pool's storage daemons. */
@@ -50,7 +52,7 @@ export interface LocalPool {
 
 /** @throws LaminaError as lockPool, loadPool, `supervisor` and selectDataPath do; the pool's lock is given up then */
 export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPool> {
-  const locked = await lockPool(options.pool);
+  const locked = await lockPool(options.pool, options.assertNew);
   try {
     return await assemble(options, locked);
   } catch (error) {

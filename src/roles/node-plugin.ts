@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { driverName } from '../api/names.ts';
+import { driverName, nodeLeaseLabels, nodeLeaseName } from '../api/names.ts';
 import {
   type DiskImage,
   diskImages,
@@ -13,6 +13,7 @@ import { engineSteps } from '../engine/steps.ts';
 import { Controller } from '../kube/controller.ts';
 import { configMapType, secretType } from '../kube/core-kinds.ts';
 import { EventSender } from '../kube/events.ts';
+import { keepRenewed } from '../kube/heartbeat.ts';
 import { untilInstalledSchema } from '../kube/installed-schema.ts';
 import { keyOf } from '../kube/objects.ts';
 import { Reflector } from '../kube/reflector.ts';
@@ -137,13 +138,23 @@ export class NodePlugin {
     const { images: makers, snapshots: takers, pools: reporters } = this.#controllers;
     const reflectors = [images.run(stop), snapshots.run(stop), pools.run(stop)];
     const serving = this.#pools.run(ended.signal);
+    const renewing = this.#keepHeard(stop);
     await this.#untilUnderstood(stop);
     await Promise.all([makers.run(stop), takers.run(stop), reporters.run(stop)]);
     await this.#imports.stop();
     await beforeEnd();
     await this.#sayGoodbye();
     ended.abort();
-    await Promise.all([serving, ...reflectors, this.#events.stop()]);
+    await Promise.all([serving, renewing, ...reflectors, this.#events.stop()]);
+  }
+
+  /** Shows the controller that this plugin is alive, whatever else it can do. */
+  #keepHeard(stop: AbortSignal): Promise<void> {
+    const { options, cluster, clock, random, logger } = this.#parts;
+    const { nodeName: identity, heartbeatSeconds } = options;
+    const lease = { namespace: cluster.systemNamespace, name: nodeLeaseName(identity), labels: nodeLeaseLabels };
+    const everyMs = heartbeatSeconds * 1000;
+    return keepRenewed({ client: cluster.client, lease, identity, everyMs, clock, random, logger }, stop);
   }
 
   /** What the definitions do not know would be dropped silently. kubelet is served meanwhile: what is in use must go on. */
@@ -185,6 +196,7 @@ export class NodePlugin {
       policy: options,
       checkpoint: this.#checkpoint,
       logger,
+      assertNew: confirmer.assertNew,
       onFrozen: metrics.observeFreeze,
       onMerged: metrics.observeMerge,
       onDaemonDeath: (diskId: string) => {
@@ -194,7 +206,7 @@ export class NodePlugin {
     };
     return new NodePools({
       places: options.pools,
-      open: (place) => openNodePool(place, poolOptions),
+      open: (place, signal) => openNodePool(place, poolOptions, signal),
       confirm: (place, pool, signal) => confirmer.confirm(place, pool, signal),
       onChange: (name) => this.#lookAtPool(name),
       clock,

@@ -24,10 +24,16 @@ export interface NodePoolOptions {
   onMerged: OnMerged;
   /** Called once for every storage daemon that ended without being stopped. */
   onDaemonDeath: (diskId: string) => void;
+  /** Throws where a pool that is not there is not to be made anew. */
+  assertNew: (place: PoolPlace, signal: AbortSignal) => Promise<void>;
 }
 
 /** Opens a pool of a node, whose storage daemons the node's engine runs. @throws LaminaError as openLocalPool */
-export async function openNodePool({ directory }: PoolPlace, options: NodePoolOptions): Promise<ServedPool> {
+export async function openNodePool(
+  place: PoolPlace,
+  options: NodePoolOptions,
+  signal: AbortSignal,
+): Promise<ServedPool> {
   const { nodeName, checkpoint, logger, onDaemonDeath } = options;
   const engine = runDirectory(options.engineDir);
   const supervisor = async ({ id }: { id: string }) => {
@@ -35,7 +41,8 @@ export async function openNodePool({ directory }: PoolPlace, options: NodePoolOp
     await client.listDaemons();
     return client;
   };
-  const pool = await openLocalPool({ ...options, pool: directory, supervisor });
+  const assertNew = () => options.assertNew(place, signal);
+  const pool = await openLocalPool({ ...options, pool: place.directory, supervisor, assertNew });
   const { context, disks, images, attachments, dataPath, compactor, runDir, release } = pool;
   const staging = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger });
   const stop = new AbortController();

@@ -27,11 +27,15 @@ export interface LockedPool {
 
 /**
  * Takes a pool's lock, and makes an empty directory a pool.
- * @throws LaminaError `pool-not-found`, `pool-locked`, `pool-foreign`, `pool-unsupported`, `record-corrupt`, `record-version`
+ *
+ * @param assertNew throws where no pool is to be made, as the directory should have one; called before anything is written
+ * @throws LaminaError `pool-missing`, `pool-locked`, `pool-foreign`, `pool-unsupported`, `record-corrupt`, `record-version`; what
+ *   `assertNew` throws
  */
-export async function lockPool(directory: string): Promise<LockedPool> {
+export async function lockPool(directory: string, assertNew = async (): Promise<void> => {}): Promise<LockedPool> {
   const layout = new PoolLayout(directory);
   await assertUsable(layout);
+  if (!(await exists(layout.poolRecord))) await assertNew();
   const release = await takeLock(layout.lockFile, `the pool ${layout.root}`);
   try {
     await initialise(layout);
@@ -81,7 +85,7 @@ async function assertUsable(layout: PoolLayout): Promise<void> {
   const foreign = await foreignNames(layout);
   if (foreign === undefined) {
     throw new LaminaError(
-      'pool-not-found',
+      'pool-missing',
       `the pool directory ${layout.root} is not there: create it, or mount what holds it`,
     );
   }

@@ -109,15 +109,19 @@ export class Cluster {
     return new CsiClient(this.controllerSocket(name));
   }
 
-  /** One of the two nodes, or with `pools` a further one, whose objects are not made yet. */
-  simulatedNode(name: string, pools: readonly PoolOptions[] = nodePools[name] ?? []): SimulatedNode {
+  /** One of the two nodes, or with `pools` a further one, whose objects are not made yet. @param args of `lamina node`, beside those that all have */
+  simulatedNode(
+    name: string,
+    pools: readonly PoolOptions[] = nodePools[name] ?? [],
+    args: readonly string[] = [],
+  ): SimulatedNode {
     return new SimulatedNode({
       name,
       pools,
       directory: path.join(this.#options.directory, name),
       kubeconfig: this.controlPlane.kubeconfig,
       logs: this.logs,
-      args: ['--namespace', systemNamespace, '--overcommit', String(overcommit)],
+      args: ['--namespace', systemNamespace, '--overcommit', String(overcommit), ...args],
     });
   }
 

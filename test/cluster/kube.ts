@@ -39,7 +39,7 @@ export async function connectKube(kubeconfig: string) {
       answer?.resume();
       return answer !== null;
     },
-    /** How many requests changed objects, or tried to, by verb and resource; leases are left out. */
+    /** How many requests changed objects, or tried to, by verb and resource; leases, which are renewed all the time, are left out. */
     writes: async () => countWrites(await readText(client, '/metrics')),
     close: () => client.close(),
   };
@@ -50,7 +50,7 @@ async function readText(client: ApiClient, path: string): Promise<string> {
   return Buffer.concat(await answer.toArray()).toString('utf8');
 }
 
-/** What those who are elected write, and what the API server does for the Service it has itself. */
+/** What those who are elected and the node plugins renew to show that they are alive, and what the API server does for the Service it has itself. */
 const notOurs = ['leases', 'endpoints', 'endpointslices'];
 
 function countWrites(metrics: string): Map<string, number> {

@@ -47,7 +47,7 @@ stories('pools that cannot be served, or are full', (scene) => {
     };
     await expect
       .poll(reasons, { timeout: 90_000, interval: 1000 })
-      .toEqual(['PoolNotFound', 'PoolUnsupported', 'PoolForeign', 'Serving']);
+      .toEqual(['PoolMissing', 'PoolUnsupported', 'PoolForeign', 'Serving']);
     for (const name of ['missing', 'in-memory', 'foreign']) {
       expect(await kubectl.in('default').eventsOf(`${name}.${node}`)).toContain(`${base}/${name}`);
     }

@@ -5,6 +5,7 @@ import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { findOrphans } from '../../src/reconcile/orphans.ts';
+import { diskIdOf } from '../../src/store/ids.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { NodeScene, systemNamespace } from '../node-scene.ts';
 
@@ -103,6 +104,59 @@ describe('a DiskImage of this node', () => {
     await scene.reconcileImage('scratch');
     expect((await conditionsOf('scratch'))['Ready']).toBe('True Made');
     expect([...scene.detached.pool.disks.values()].map((disk) => disk.head)).toEqual([head]);
+  });
+
+  it('that found the disk of an earlier object takes it along when it goes', async () => {
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    await scene.context.imageClient.mergePatch(
+      { namespace: 'media', name: 'scratch' },
+      { metadata: { finalizers: null } },
+    );
+    await scene.context.imageClient.removeIfPresent({ namespace: 'media', name: 'scratch' });
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    await scene.context.imageClient.removeIfPresent({ namespace: 'media', name: 'scratch' });
+    await scene.reconcileImage('scratch');
+    expect(await scene.image('scratch')).toBeUndefined();
+    expect(diskFiles()).toEqual([]);
+  });
+
+  it('that is called by the id of another one’s disk neither gets nor deletes it', async () => {
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    const id = (await scene.image('scratch'))?.status.diskId ?? '';
+    const finalized = { finalizers: ['lamina.storage/disk'] };
+    scene.declareImage(id, {}, finalized, systemNamespace);
+    await scene.reconcileImage(id, systemNamespace);
+    const other = await scene.image(id, systemNamespace);
+    expect(findCondition(other?.status.conditions ?? [], 'Ready')).toMatchObject({
+      status: 'False',
+      reason: 'NameTaken',
+      message: expect.stringContaining('media/scratch'),
+    });
+    expect(other?.status.diskId).toBeUndefined();
+    await scene.context.imageClient.removeIfPresent({ namespace: systemNamespace, name: id });
+    await scene.reconcileImage(id, systemNamespace);
+    expect(await scene.image(id, systemNamespace)).toBeUndefined();
+    expect(scene.events.at(-1)).toMatchObject({ type: 'Warning', reason: 'Released' });
+    expect(diskFiles()).toEqual([`${id}.json`]);
+  });
+
+  it('that CSI asked for by a name which is hashed goes with its disk, its annotation lost or not', async () => {
+    for (const annotations of [{ 'lamina.storage/csi-name': 'Odd/Name' }, {}]) {
+      const id = diskIdOf('Odd/Name');
+      scene.declareImage(id, {}, { annotations: { 'lamina.storage/csi-name': 'Odd/Name' } }, systemNamespace);
+      await scene.reconcileImage(id, systemNamespace);
+      expect(scene.detached.pool.disk(id).name).toBe('Odd/Name');
+      await scene.context.imageClient.mergePatch(
+        { namespace: systemNamespace, name: id },
+        { metadata: { annotations } },
+      );
+      await scene.context.imageClient.removeIfPresent({ namespace: systemNamespace, name: id });
+      await scene.reconcileImage(id, systemNamespace);
+      expect(diskFiles()).toEqual([]);
+    }
   });
 
   it('grows, and says what keeps it from growing', async () => {
@@ -223,6 +277,32 @@ describe('a DiskSnapshot of this node', () => {
       expect(scene.detached.pool.snapshots.size).toBe(1);
     },
   );
+
+  it('that was made anew for another disk neither gets nor deletes the one of its name', async () => {
+    const snapshots = scene.context.snapshotClient;
+    const at = { namespace: 'media', name: 'snap' };
+    scene.declareSnapshot('snap', 'scratch');
+    await scene.reconcileSnapshot('snap');
+    await snapshots.mergePatch(at, { metadata: { finalizers: null } });
+    await snapshots.removeIfPresent(at);
+    scene.declareImage('other');
+    await scene.reconcileImage('other');
+    scene.declareSnapshot('snap', 'other');
+    await scene.reconcileSnapshot('snap');
+    expect(await ready('snap')).toBe('False NameTaken');
+    await snapshots.mergePatch(at, { metadata: { finalizers: ['lamina.storage/snapshot'] } });
+    await snapshots.removeIfPresent(at);
+    await scene.reconcileSnapshot('snap');
+    expect(await scene.snapshot('snap')).toBeUndefined();
+    expect(scene.detached.pool.snapshots.size).toBe(1);
+    // Made anew for the disk that it is of, it is that object's, and goes with it.
+    scene.declareSnapshot('snap', 'scratch');
+    await scene.reconcileSnapshot('snap');
+    expect(await ready('snap')).toBe('True Taken');
+    await snapshots.removeIfPresent(at);
+    await scene.reconcileSnapshot('snap');
+    expect(scene.detached.pool.snapshots.size).toBe(0);
+  });
 
   it('waits for a disk that is not there', async () => {
     scene.declareSnapshot('snap', 'other');

@@ -12,7 +12,9 @@ import {
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
+import { LaminaError } from '../../src/lib/errors.ts';
 import { checkPool, exitCode, repairPool } from '../../src/store/check.ts';
+import { lockPool } from '../../src/store/open.ts';
 import {
   anySize,
   type DetachedPool,
@@ -208,6 +210,17 @@ describe('a directory that is no pool', () => {
     renameSync(path.join(directory, 'pool.json'), path.join(directory, '..', `${path.basename(directory)}.json`));
     await expect(openDetachedPool(directory)).rejects.toMatchObject({ code: 'pool-foreign' });
     removeDirectory(path.join(directory, '..', `${path.basename(directory)}.json`));
+  });
+
+  it('stays as it is where there should be a pool in it, and is served as soon as there is', async () => {
+    const refuse = async () => {
+      throw new LaminaError('pool-missing', 'there was one');
+    };
+    await expect(lockPool(directory, refuse)).rejects.toMatchObject({ code: 'pool-missing' });
+    expect(readdirSync(directory)).toEqual([]);
+    await (await openDetachedPool(directory)).release();
+    const { release } = await lockPool(directory, refuse);
+    await release();
   });
 
   it('becomes a pool where its making was interrupted', async () => {

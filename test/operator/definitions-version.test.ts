@@ -4,6 +4,9 @@ import * as kinds from '../cluster/kinds.ts';
 import type { Daemon } from '../cluster/daemon.ts';
 import { stories } from './stories.ts';
 
+/** On a machine that has a lot to do, starting a process and ending it take their time. */
+const patience = { timeout: 60_000 };
+
 stories('definitions of another version', (scene) => {
   const name = 'diskimages.lamina.storage';
 
@@ -11,7 +14,7 @@ stories('definitions of another version', (scene) => {
   async function lastWordsOf(daemon: Daemon): Promise<string> {
     await daemon.start();
     try {
-      await expect.poll(() => daemon.pid, { timeout: 20_000 }).toBeUndefined();
+      await expect.poll(() => daemon.pid, patience).toBeUndefined();
     } finally {
       await daemon.kill9();
     }
@@ -35,15 +38,21 @@ stories('definitions of another version', (scene) => {
   it.each([
     ['older', '0'],
     ['not ours', null],
-  ])('(%s) keep a controller from starting, with a sentence that says what to do', async (_, version) => {
-    await withVersion(version, async () => {
-      const words = await lastWordsOf(scene().cluster.controllerDaemon('controller-x'));
-      expect(words).toContain(name);
-      expect(words).toContain('crds/');
-    });
-  });
+  ])(
+    '(%s) keep a controller from starting, with a sentence that says what to do',
+    { timeout: 120_000 },
+    async (_, version) => {
+      await withVersion(version, async () => {
+        const words = await lastWordsOf(scene().cluster.controllerDaemon('controller-x'));
+        expect(words).toContain(name);
+        expect(words).toContain('crds/');
+      });
+    },
+  );
 
-  it('keep a node plugin from touching anything but what is in use, until they are the right ones', async () => {
+  it('keep a node plugin from touching anything but what is in use, until they are the right ones', {
+    timeout: 240_000,
+  }, async () => {
     const { cluster, user, kubelet } = scene();
     const { volume } = await user.claimWithPod({ name: 'in-use', node: 'worker-a' });
     const { plugin } = cluster.workerA;
@@ -51,15 +60,16 @@ stories('definitions of another version', (scene) => {
     try {
       await withVersion('0', async () => {
         await plugin.restart();
-        await expect.poll(() => plugin.lastWords(), { timeout: 20_000 }).toContain('objects are left alone');
+        await expect.poll(() => plugin.lastWords(), patience).toContain('objects are left alone');
         expect(plugin.lastWords()).toContain(name);
-        expect(await csi.isReady()).toBe(false);
+        await expect.poll(() => csi.isReady(), patience).toBe(false);
         await user.declareDisk('later', { size: '64Mi', nodeName: 'worker-a' });
         await kubelet('worker-a').mount(volume);
         expect((await scene().kube.diskImages.get(user.at('later')))?.status.diskId).toBeUndefined();
       });
       await user.diskWith('later', 'Ready');
-      expect(await csi.isReady()).toBe(true);
+      // The object can be ready a moment before the plugin is asked again.
+      await expect.poll(() => csi.isReady(), patience).toBe(true);
     } finally {
       csi.close();
     }

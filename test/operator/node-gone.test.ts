@@ -29,8 +29,9 @@ stories('a node that is gone for good', (scene) => {
     await kube.of(kinds.csiNodes).removeIfPresent({ name: 'worker-c' });
     await expect.poll(left, { timeout: 40_000 }).toEqual([]);
     const pools = async () => (await kube.diskPools.list()).map(({ spec }) => spec.nodeName);
-    await expect.poll(pools, { timeout: 20_000 }).not.toContain('worker-c');
-  });
+    // After the grace time of this controller, which is 20 s.
+    await expect.poll(pools, { timeout: 60_000 }).not.toContain('worker-c');
+  }, 180_000);
 
   it('says of what it held that it is gone, without anybody asking', async () => {
     const { cluster, kube, user } = scene();

@@ -12,7 +12,7 @@ stories('a settled cluster', (scene) => {
     return Object.fromEntries(changes.filter(([, count]) => count !== 0));
   }
 
-  it('is written to by nobody, but for the leases of those who are elected', async () => {
+  it('is written to by nobody, but for the leases by which all show that they are alive', async () => {
     const { user, kubelet } = scene();
     const { volume, node } = await user.claimWithPod({ name: 'quiet' });
     await kubelet(node).mount(volume);

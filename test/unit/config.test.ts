@@ -58,6 +58,7 @@ describe('the command line', () => {
       ],
       runDir: '/run/lamina',
       metricsListen: null,
+      heartbeatSeconds: 60,
       transferListen: null,
       transferAddress: null,
       imports: 2,

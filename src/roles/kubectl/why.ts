@@ -27,6 +27,7 @@ const advice: Readonly<Record<string, string>> = {
   NoRoom: "make room or add space ('kubectl lamina pools' shows where), or delete the claim",
   PoolFull: "make room or add space ('kubectl lamina pools' shows where), or delete the claim",
   PoolNotFound: "use a pool that there is ('kubectl lamina pools' lists them), or have the node plugin serve that one",
+  PoolMissing: 'mount what holds the pool on that node',
   NodeSilent: "look at the node, and at the node plugin's pod on it",
   Stopped: "look at the node plugin's pod on that node",
   EngineDead: 'delete the pod that uses the volume: it is attached anew, and what was flushed is safe',

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Change } from '../../../src/kube/object-cache.ts';
 import { Reflector, type ReflectorOptions } from '../../../src/kube/reflector.ts';
+import type { FakeType } from '../../fakes/api-objects.ts';
 import { type Scene, startScene, type Thing, thingType, until } from '../../fakes/kube-scene.ts';
 
 let scene: Scene;
@@ -459,5 +460,73 @@ describe('a reflector that is stopped', () => {
     await until(() => scene.logger.entries.length > 0);
     abort.abort();
     await running;
+  });
+});
+
+describe('a reflector of a type that need not be there', () => {
+  /** With the chance of these tests. */
+  const lookDelays = [1100, 2200, 4400, 8800, 17_600, 35_200, 66_000];
+  const types: FakeType[] = [];
+  const failures: string[] = [];
+  const observer = { observeList: () => {}, observeWatchFailure: ({ kind }: { kind: string }) => failures.push(kind) };
+  const messages = () => scene.logger.entries.filter(({ level }) => level !== 'debug').map(({ message }) => message);
+
+  beforeEach(async () => {
+    await scene.stop();
+    types.length = 0;
+    failures.length = 0;
+    scene = await startScene({ types });
+  });
+
+  /** Lets time go by until it looks again. @returns how long that took */
+  async function untilLook(): Promise<number> {
+    const delayOf = () => scene.clock.pending.find((ms) => lookDelays.includes(ms));
+    await until(() => delayOf() !== undefined);
+    const delayMs = delayOf() ?? 0;
+    const before = lists();
+    scene.clock.advance(delayMs);
+    await until(() => lists() > before);
+    return delayMs;
+  }
+
+  it('looks once a minute, says so once, and does not call it a failure', async () => {
+    run({ optional: true, observer });
+    const delays: number[] = [];
+    for (let i = 0; i < 10; i++) delays.push(await untilLook());
+    expect(delays).toEqual([...lookDelays, 66_000, 66_000, 66_000]);
+    expect(messages()).toEqual(['going on without objects that cannot be had here']);
+    expect([failures, reflector.hasSynced]).toEqual([[], false]);
+  });
+
+  it('has the objects as soon as it finds the type installed', async () => {
+    run({ optional: true, observer });
+    await untilLook();
+    types.push(thingType);
+    scene.make('a');
+    await untilLook();
+    await until(() => scene.server.watchCount === 1);
+    scene.make('b');
+    await until(() => Object.keys(sizes()).length === 2);
+    expect(reflector.hasSynced).toBe(true);
+    expect(messages()).toEqual(['going on without objects that cannot be had here', 'the objects can be had now']);
+  });
+
+  it('does the same where it may not list them', async () => {
+    types.push(thingType);
+    scene.server.inject({ fault: { kind: 'status', status: 403, reason: 'Forbidden' }, times: 2 });
+    run({ optional: true, observer });
+    expect(await untilLook()).toBe(1100);
+    await untilLook();
+    await until(() => scene.server.watchCount === 1);
+    expect(failures).toEqual([]);
+  });
+
+  it('calls everything else a failure', async () => {
+    types.push(thingType);
+    scene.server.inject({ fault: { kind: 'status', status: 500 } });
+    run({ optional: true, observer });
+    await untilRetry();
+    await until(() => scene.server.watchCount === 1);
+    expect(failures).toEqual(['Thing']);
   });
 });

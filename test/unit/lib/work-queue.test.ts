@@ -162,7 +162,10 @@ describe('property', () => {
     } else if (step.do === 'addAfter') {
       queue.addAfter(step.key, step.ms);
       const dueMs = model.nowMs + step.ms;
-      model.delayed.set(step.key, Math.min(model.delayed.get(step.key) ?? dueMs, dueMs));
+      if ((model.delayed.get(step.key) ?? Number.POSITIVE_INFINITY) <= dueMs) return;
+      // Of those that are due at the same time, who was told last comes last.
+      model.delayed.delete(step.key);
+      model.delayed.set(step.key, dueMs);
     } else if (step.do === 'take') {
       const first = model.waiting.shift();
       if (first === undefined) return;

@@ -23,14 +23,17 @@ afterEach(async () => {
 });
 
 function createClass(name: string, more: object) {
-  scene.server.objects.create({ type: storageClassType, namespace: '' }, {
-    apiVersion: 'storage.k8s.io/v1',
-    kind: 'StorageClass',
-    metadata: { name },
-    provisioner: 'csi.lamina.storage',
-    reclaimPolicy: 'Delete',
-    ...more,
-  } as never);
+  scene.server.objects.create(
+    { type: storageClassType, namespace: '' },
+    {
+      apiVersion: 'storage.k8s.io/v1',
+      kind: 'StorageClass',
+      metadata: { name },
+      provisioner: 'csi.lamina.storage',
+      reclaimPolicy: 'Delete',
+      ...more,
+    },
+  );
 }
 
 const golden = (more: object = {}) =>

@@ -83,16 +83,19 @@ describe('a DiskImage of a claim', () => {
 
 describe('a DiskImage of a VolumeSnapshot', () => {
   const content = (uid: string | undefined) =>
-    scene.server.objects.create({ type: volumeSnapshotContentType, namespace: '' }, {
-      apiVersion: 'snapshot.storage.k8s.io/v1',
-      kind: 'VolumeSnapshotContent',
-      metadata: { name: 'content-1' },
-      spec: {
-        driver: 'csi.lamina.storage',
-        source: { snapshotHandle: 'snapshot-1' },
-        volumeSnapshotRef: { namespace, name: 'before', uid },
+    scene.server.objects.create(
+      { type: volumeSnapshotContentType, namespace: '' },
+      {
+        apiVersion: 'snapshot.storage.k8s.io/v1',
+        kind: 'VolumeSnapshotContent',
+        metadata: { name: 'content-1' },
+        spec: {
+          driver: 'csi.lamina.storage',
+          source: { snapshotHandle: 'snapshot-1' },
+          volumeSnapshotRef: { namespace, name: 'before', uid },
+        },
       },
-    } as never);
+    );
   const snapshot = () => {
     const object = scene.create(volumeSnapshotType, { name: 'before', namespace }, {});
     scene.patch(

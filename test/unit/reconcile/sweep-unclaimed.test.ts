@@ -371,4 +371,18 @@ describe('where VolumeSnapshotContents are not installed', () => {
     await until(() => !isThere());
     expect(isTaken()).toBe(true);
   });
+
+  it('DiskImages are placed, as nothing else waits for them', async () => {
+    await scene.end();
+    const types = kubernetesTypes.filter((type) => type !== volumeSnapshotContentType);
+    scene = await ClusterScene.start(types);
+    scene.addNode({ name: 'a' });
+    scene.create(namespaceType, { name: systemNamespace }, {});
+    snapshot();
+    await scene.elect();
+    scene.create(diskImages, { name: 'new', namespace: 'media' }, { size: '1Gi', source: { type: 'blank' } });
+    const placed = () =>
+      (scene.find(diskImages, 'new', 'media')?.['spec'] as { nodeName?: string } | undefined)?.nodeName;
+    await until(() => placed() === 'a');
+  });
 });

@@ -133,12 +133,15 @@ function declareUnplaced(): void {
 function claimFromImage(): void {
   const source = { type: 'http', http: { url: 'https://example.org/debian' } };
   scene.create(diskImages, { name: 'debian', namespace: 'shop' }, { size: '1Gi', nodeName: 'a', sealed: true, source });
-  scene.server.objects.create({ type: storageClassType, namespace: '' }, {
-    apiVersion: 'storage.k8s.io/v1',
-    kind: 'StorageClass',
-    metadata: { name: 'fast' },
-    provisioner: 'csi.lamina.storage',
-  } as never);
+  scene.server.objects.create(
+    { type: storageClassType, namespace: '' },
+    {
+      apiVersion: 'storage.k8s.io/v1',
+      kind: 'StorageClass',
+      metadata: { name: 'fast' },
+      provisioner: 'csi.lamina.storage',
+    },
+  );
   const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' };
   const spec = { accessModes: ['ReadWriteOnce'], storageClassName: 'fast', dataSourceRef };
   scene.create(persistentVolumeClaimType, { name: 'root', namespace: 'shop' }, spec);
