@@ -32,7 +32,7 @@ const scratchBytes = 24 * MiB;
 /**
  * Proves the ways to attach a disk on a scratch image of the pool, fastest first, and takes the first that is right. The
  * outcome is kept until the next boot, or until QEMU, kernel or pool change.
- * @throws LaminaError `data-path-unsafe` where none is right.
+ * @throws LaminaError `data-path-unsafe` where none is right; `engine-unavailable` where the engine does not see the pool
  */
 export async function selectDataPath(options: SelectDataPathOptions): Promise<DataPath> {
   const { client, runDir, poolPath, logger, preferNbd = false } = options;
@@ -95,6 +95,12 @@ async function firstRight(
       refusals.push(`${describe(dataPath)}: ${messageOf(error)}`);
       await attacher.detach({ diskId: selfTestDiskId, chain: [] });
     }
+  }
+  if (refusals.every((refusal) => refusal.includes('No such file or directory'))) {
+    throw new LaminaError(
+      'engine-unavailable',
+      `the engine of this node does not see ${trial.scratch.directory}: a pool that was added later is mounted when the engine's pod starts, so restart that while no volume of the node is in use`,
+    );
   }
   throw new LaminaError(
     'data-path-unsafe',

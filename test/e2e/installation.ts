@@ -63,6 +63,17 @@ export async function runHelm(kubectl: Kubectl, args: readonly string[], input =
   return stdout;
 }
 
+/** As after a change of the engine, or of the pools: nothing restarts them by itself. No volume may be in use. */
+export async function restartEngines(kubectl: Kubectl): Promise<void> {
+  const system = kubectl.in(systemNamespace);
+  await system.run(['delete', 'pods', '--selector', 'app.kubernetes.io/component=engine'], { timeoutMs: 120_000 });
+  await system.untilObject(
+    'daemonset',
+    'lamina-engine',
+    ({ status }) => status?.numberReady === status?.desiredNumberScheduled,
+  );
+}
+
 /** Waits until everything that was installed runs, and every node serves its pools. */
 export async function untilServing(kubectl: Kubectl, nodes: readonly string[]): Promise<void> {
   const system = kubectl.in(systemNamespace);

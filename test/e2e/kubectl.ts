@@ -24,6 +24,7 @@ interface Condition {
   type: string;
   status: string;
   reason?: string;
+  message?: string;
 }
 
 /** A condition of an object that has such. */

@@ -1,5 +1,5 @@
 import { afterAll, expect, it } from 'vitest';
-import { helm, untilServing } from './installation.ts';
+import { helm, restartEngines, untilServing } from './installation.ts';
 import { conditionOf } from './kubectl.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
@@ -41,6 +41,13 @@ stories('pools that cannot be served, or are full', (scene) => {
     });
     await helm(kubectl, 'upgrade', { set: ['pools[0].name=default', 'pools[0].path=/var/lib/lamina', ...set] });
     await untilServing(kubectl, cluster.workers);
+    const messageOfSmall = async () => {
+      const pool = await kubectl.get('diskpool', `small.${node}`);
+      return pool && conditionOf(pool, 'Ready')?.message;
+    };
+    // What the engine has mounted does not change while it runs.
+    await expect.poll(messageOfSmall, { timeout: 90_000, interval: 1000 }).toContain('restart that');
+    await restartEngines(kubectl);
     const reasons = async () => {
       const pools = await Promise.all(names.map((name) => kubectl.get('diskpool', `${name}.${node}`)));
       return pools.map((pool) => pool && conditionOf(pool, 'Ready')?.reason);

@@ -1,0 +1,125 @@
+import { expect, it } from 'vitest';
+import { claim, pod } from './objects.ts';
+import type { Kubectl } from './kubectl.ts';
+import { stories } from './stories.ts';
+
+const port = 8080;
+/** How many disks start from the image at once. */
+const heirs = Array.from({ length: 10 }, (_, index) => `heir-${index}`);
+
+/** Makes a file system image of the container's own Debian, and serves it. */
+const serve = `
+mkdir -p /srv/www /srv/root
+cp -ax /bin /etc /lib /sbin /usr /var /srv/root/
+(cd /srv/root && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum) >/srv/www/content
+mke2fs -q -t ext4 -d /srv/root /srv/www/debian.raw 768M
+sha256sum </srv/www/debian.raw | cut -d' ' -f1 >/srv/www/digest
+exec busybox httpd -f -p ${port} -h /srv/www
+`;
+
+/** The sum over the files of the image that a volume has. */
+const sum = `(cd /data && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)`;
+
+const golden = (url: string, digest: string) => ({
+  apiVersion: 'lamina.storage/v1alpha1',
+  kind: 'DiskImage',
+  metadata: { name: 'debian' },
+  spec: { source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } },
+});
+
+const heir = (name: string, more: object = {}) => {
+  const object = claim({ name, size: '2Gi', ...more });
+  const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' };
+  return { ...object, spec: { ...object.spec, dataSourceRef } };
+};
+
+/** A pod that serves the image, without a volume. */
+async function startServer(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
+  const { spec, ...server } = pod({ name: 'web', claim: '', script: serve });
+  const containers = spec.containers.map(({ name, image, command }) => ({ name, image, command }));
+  await kubectl.apply({ ...server, spec: { ...spec, containers, volumes: [] } });
+  await kubectl.untilReady('web');
+  await expect
+    .poll(() => kubectl.inPod('web', 'test -s /srv/www/digest && echo there || true'), { timeout: 120_000 })
+    .toBe('there');
+  const { status } = (await kubectl.get('pod', 'web')) ?? {};
+  return {
+    origin: `http://${status?.podIP}:${port}`,
+    digest: (await kubectl.inPod('web', 'cat /srv/www/digest')).trim(),
+    content: (await kubectl.inPod('web', 'cat /srv/www/content')).trim(),
+  };
+}
+
+stories('a golden image', (scene) => {
+  it('is imported once, ten disks start from it, and they live on when it is gone', { timeout: 600_000 }, async () => {
+    const { kubectl } = scene();
+    const { origin, digest, content } = await startServer(kubectl);
+    // Claims may come first.
+    await kubectl.apply(heir('early'));
+    await kubectl.apply(pod({ name: 'early', claim: 'early' }));
+    await expect.poll(() => kubectl.eventsOf('early'), { timeout: 60_000 }).toContain('There is no DiskImage');
+    await kubectl.apply(golden(`${origin}/debian.raw`, digest));
+    await kubectl.run(['wait', 'diskimage/debian', '--for=condition=Ready', '--timeout=120s']);
+    expect((await kubectl.get('diskimage', 'debian'))?.status).toMatchObject({
+      virtualSize: '768Mi',
+      digest: `sha256:${digest}`,
+    });
+    await kubectl.untilReady('early');
+    for (const name of heirs) await kubectl.apply(heir(name), pod({ name, claim: name }));
+    for (const name of heirs) await kubectl.untilReady(name);
+    for (const name of heirs) expect((await kubectl.inPod(name, sum)).trim(), name).toBe(content);
+    // The file system has grown to what was asked for.
+    expect(Number(await kubectl.inPod('heir-0', 'df --output=size -m /data | tail -n 1'))).toBeGreaterThan(1800);
+    await kubectl.inPod('heir-0', 'echo changed >/data/etc/hostname; sync');
+    expect((await kubectl.inPod('heir-1', sum)).trim()).toBe(content);
+    await kubectl.remove('diskimage', 'debian');
+    await kubectl.remove('pod', 'heir-2');
+    await kubectl.apply(pod({ name: 'heir-2', claim: 'heir-2' }));
+    await kubectl.untilReady('heir-2');
+    expect((await kubectl.inPod('heir-2', sum)).trim()).toBe(content);
+    for (const name of ['early', ...heirs]) await kubectl.remove('pod', name);
+    for (const name of ['early', ...heirs]) await kubectl.remove('pvc', name);
+  });
+
+  it('of another checksum is refused for good, with both', async () => {
+    const { kubectl } = scene();
+    const { status } = (await kubectl.get('pod', 'web')) ?? {};
+    await kubectl.apply(golden(`http://${status?.podIP}:${port}/debian.raw`, '0'.repeat(64)));
+    await kubectl.untilObject('diskimage', 'debian', (image) =>
+      JSON.stringify(image.status).includes('ChecksumMismatch'),
+    );
+    expect(await kubectl.eventsOf('debian')).toContain('0'.repeat(64));
+    await kubectl.remove('diskimage', 'debian');
+  });
+
+  it('is made of a volume in use, and of a snapshot of it, without copying', async () => {
+    const { kubectl } = scene();
+    await kubectl.apply(claim({ name: 'source' }), pod({ name: 'source', claim: 'source' }));
+    await kubectl.untilReady('source');
+    await kubectl.inPod('source', 'echo golden >/data/file; sync');
+    await kubectl.snapshot('before', 'source');
+    const sealed = (name: string, source: object) => ({
+      apiVersion: 'lamina.storage/v1alpha1',
+      kind: 'DiskImage',
+      metadata: { name },
+      spec: { source },
+    });
+    await kubectl.apply(
+      sealed('of-claim', { type: 'persistentVolumeClaim', persistentVolumeClaim: { name: 'source' } }),
+      sealed('of-snapshot', { type: 'volumeSnapshot', volumeSnapshot: { name: 'before' } }),
+    );
+    for (const name of ['of-claim', 'of-snapshot']) {
+      await kubectl.run(['wait', `diskimage/${name}`, '--for=condition=Ready', '--timeout=60s']);
+    }
+    await kubectl.remove('pod', 'source');
+    await kubectl.remove('pvc', 'source');
+    for (const name of ['of-claim', 'of-snapshot']) {
+      const object = heir(name, { size: '1Gi' });
+      object.spec.dataSourceRef.name = name;
+      await kubectl.apply(object, pod({ name, claim: name }));
+      await kubectl.untilReady(name);
+      expect((await kubectl.inPod(name, 'cat /data/file')).trim()).toBe('golden');
+    }
+    for (const name of ['of-claim', 'of-snapshot']) await kubectl.remove('pod', name);
+  });
+});
