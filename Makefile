@@ -39,7 +39,7 @@ operator: build ## Run the tests with a real control plane and the CSI sidecars,
 e2e: build ## Tell the stories on a cluster of kind, where docker, kind, kubectl and helm are at hand.
 	@node scripts/test.ts e2e
 
-e2e-conformance: build ## Run Kubernetes' own storage suite on kind; LAMINA_CONFORMANCE=all for all of it. Takes e2e.test and ginkgo.
+e2e-conformance: build ## Run Kubernetes' own storage suite on kind; LAMINA_CONFORMANCE=smoke for a part, all for all of it. Takes e2e.test and ginkgo.
 	@node scripts/test.ts conformance
 
 test: build ## Set up, build, lint and run all tests; ends with the count of all.

@@ -8,14 +8,14 @@ export default class ResultsReporter implements Reporter {
     const tiers = new Map<string, TierResult>();
     for (const module of modules) {
       const tier = module.project.name;
-      const result = tiers.get(tier) ?? { passed: 0, failed: 0, skipped: [] };
+      const result = tiers.get(tier) ?? { passed: 0, failed: 0, failures: [], skipped: [] };
       tiers.set(tier, result);
       for (const test of module.children.allTests()) count(result, test);
       // A file that cannot be loaded has no tests to fail.
-      if (module.errors().length > 0) result.failed += 1;
+      for (const error of module.errors().slice(0, 1)) fail(result, module.relativeModuleId, error.message);
     }
     const [first] = tiers.values();
-    if (first) first.failed += unhandledErrors.length;
+    for (const error of first ? unhandledErrors : []) if (first) fail(first, 'outside of all tests', error.message);
     mkdirSync(resultsDirectory, { recursive: true });
     for (const [tier, result] of tiers) writeFileSync(`${resultsDirectory}/${tier}.json`, JSON.stringify(result));
   }
@@ -24,8 +24,14 @@ export default class ResultsReporter implements Reporter {
 function count(result: TierResult, test: TestCase): void {
   const outcome = test.result();
   if (outcome.state === 'passed') result.passed += 1;
-  else if (outcome.state === 'failed') result.failed += 1;
+  else if (outcome.state === 'failed')
+    fail(result, `${test.module.relativeModuleId} > ${test.fullName}`, outcome.errors[0]?.message ?? '');
   else if (outcome.state === 'skipped') {
     result.skipped.push({ name: test.fullName, reason: outcome.note ?? 'no reason given' });
-  } else result.failed += 1;
+  } else fail(result, test.fullName, 'it never ended');
+}
+
+function fail(result: TierResult, name: string, message: string): void {
+  result.failed += 1;
+  result.failures.push({ name, reason: message.split('\n', 1)[0] ?? '' });
 }

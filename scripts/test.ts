@@ -43,7 +43,7 @@ function lint(): void {
     return ok;
   });
   const passed = results.filter(Boolean).length;
-  save('lint', { passed, failed: results.length - passed, skipped: [] });
+  save('lint', { passed, failed: results.length - passed, failures: [], skipped: [] });
 }
 
 function runTier(tier: string, args: readonly string[]): void {
@@ -53,7 +53,7 @@ function runTier(tier: string, args: readonly string[]): void {
   const failures = readResults().find(([name]) => name === tier)?.[1].failed;
   if (status !== 0 && !failures) {
     console.log(`${tier}: vitest ended with ${signal ?? status} and said nothing of a failed test`);
-    save(`${tier}-run`, { passed: 0, failed: 1, skipped: [] });
+    save(`${tier}-run`, { passed: 0, failed: 1, failures: [], skipped: [] });
   }
 }
 
@@ -67,6 +67,9 @@ function summarize(): number {
     console.log(`  ${tier}: ${name}${group.length > 1 ? `, and ${group.length - 1} more` : ''}: ${reason}`);
   }
   console.log('');
+  for (const [tier, { failures }] of results) {
+    for (const { name, reason } of failures) console.log(`FAILED: ${tier}: ${name}: ${reason}`);
+  }
   for (const [tier, { passed, failed }] of results) console.log(`${tier}: ${passed} passed, ${failed} failed`);
   const sum = (of: 'passed' | 'failed'): number => results.reduce((total, [, result]) => total + result[of], 0);
   console.log(`${sum('passed')} passed, ${sum('failed')} failed`);

@@ -54,7 +54,7 @@ export function parseGinkgoReport(json: unknown): SpecResults {
 
 /** Leaves the count of specs for the summary of all tiers. */
 export async function saveSpecs(name: string, { passed, failed, skipped }: SpecResults): Promise<void> {
-  const result: TierResult = { passed: passed.length, failed: failed.length, skipped };
+  const result: TierResult = { passed: passed.length, failed: failed.length, failures: failed, skipped };
   await mkdir(resultsDirectory, { recursive: true });
   await writeFile(path.join(resultsDirectory, `${name}.json`), JSON.stringify(result));
 }

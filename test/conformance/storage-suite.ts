@@ -34,6 +34,14 @@ export const quick: Selection = {
   timeoutMinutes: 30,
 };
 
+/** A few minutes of `quick`: volumes are made, used, cloned, snapshotted and restored, with a file system and as blocks. */
+export const smoke: Selection = {
+  ...quick,
+  name: 'smoke',
+  focus: `${suite}.*\\[Testpattern: (Dynamic PV \\((default fs|xfs|block volmode)\\)|Dynamic Snapshot \\(delete policy\\))\\].*(provisioning|snapshottable|volumes|volumeMode)`,
+  timeoutMinutes: 15,
+};
+
 /** All specs that may run beside others, and then the rest. */
 export const everything: readonly Selection[] = [
   {

@@ -3,10 +3,11 @@ import path from 'node:path';
 import { expect, inject, it } from 'vitest';
 import { findMachine } from '../e2e/machine.ts';
 import { saveSpecs } from '../ginkgo-report.ts';
-import { everything, findPrograms, growsInUse, needsImages, quick, runStorageSuite } from './storage-suite.ts';
+import { everything, findPrograms, growsInUse, needsImages, quick, runStorageSuite, smoke } from './storage-suite.ts';
 
 const minute = 60_000;
-const selections = process.env['LAMINA_CONFORMANCE'] === 'all' ? everything : [quick];
+const wanted = process.env['LAMINA_CONFORMANCE'];
+const selections = wanted === 'all' ? everything : [wanted === 'smoke' ? smoke : quick];
 
 it.for(selections)(
   "Kubernetes' own storage suite, $name, finds nothing wrong",
