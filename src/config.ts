@@ -68,6 +68,8 @@ export interface NodeConfig extends ClusterConfig, SpaceConfig {
   transferListen: string | null;
   transferAddress: string | null;
   /** How many imports run at a time, and the bytes per second that all of them may take together. */
+  /** Bytes per second that are sent to other nodes, and fetched of them. */
+  transferRate: number;
   imports: number;
   importRate: number;
   logLevel: LogLevel;
@@ -255,6 +257,7 @@ function addNode(
     .addOption(heartbeatOption())
     .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
     .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
+    .option('--transfer-rate <bytes>', 'bytes per second for layers, to other nodes and from them', rate, Infinity)
     .option('--imports <n>', 'how many imports run at a time', positive, 2)
     .option('--import-rate <bytes>', 'bytes per second for all imports together, such as 100Mi', rate, Infinity)
     .addOption(kubeconfigOption())

@@ -9,6 +9,7 @@ import { decodeObject } from '../src/kube/resource-type.ts';
 import { ResourceClient } from '../src/kube/resource-client.ts';
 import { ImageImports } from '../src/reconcile/image-imports.ts';
 import type { NodeContext } from '../src/reconcile/node-context.ts';
+import { LayerFetches } from '../src/reconcile/layer-fetches.ts';
 import { NodeDiskImages } from '../src/reconcile/node-disk-image.ts';
 import { NodeDiskSnapshots } from '../src/reconcile/node-disk-snapshot.ts';
 import { NodePools, type PoolState, type ServedPool } from '../src/reconcile/node-pools.ts';
@@ -62,7 +63,16 @@ export class NodeScene {
     const checkpoint = () => {};
     const staging = new Staging({ disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger });
     const dataPath = { backend: 'fuse', exportDirectIo: true, rawDirectIo: true, imageDirectIo: true } as const;
-    const pool: ServedPool = { context, disks, images, attachments, staging, dataPath, close: release };
+    const pool: ServedPool = {
+      context,
+      disks,
+      images,
+      attachments,
+      staging,
+      dataPath,
+      onNamesGone: () => {},
+      close: release,
+    };
     this.state = { kind: 'serving', pool };
     this.context = {
       nodeName,
@@ -73,6 +83,13 @@ export class NodeScene {
       imageClient: new ResourceClient(this.#client, diskImages),
       snapshotClient: new ResourceClient(this.#client, diskSnapshots),
       imports: this.imports,
+      fetches: new LayerFetches({
+        pools: new ResourceClient(this.#client, diskPools),
+        receiverOf: () => {
+          throw new Error('nothing is fetched in this test');
+        },
+        onEnded: () => {},
+      }),
       importSecrets: {
         secrets: new ResourceClient(this.#client, secretType),
         configMaps: new ResourceClient(this.#client, configMapType),

@@ -12,6 +12,7 @@ export const parameterNames = {
   pool: 'pool',
   clusterSize: 'clusterSize',
   liveSnapshots: 'liveSnapshots',
+  transfer: 'transfer',
   fsType: 'csi.storage.k8s.io/fstype',
 } as const;
 
@@ -31,6 +32,9 @@ export const snapshotterMetadataNames = [
 
 /** Keys of a volume context that orchestrators own, added on the way to the node. */
 export const orchestratorContextPrefixes = ['csi.storage.k8s.io/', 'storage.kubernetes.io/'] as const;
+
+/** Who signs the certificates by which nodes know each other. */
+export const transferSignerName = 'lamina.storage/transfer';
 
 export const defaultPoolName = 'default';
 

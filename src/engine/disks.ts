@@ -23,6 +23,8 @@ export interface CreateRequest {
   size: SizeRange;
   options: DiskOptions;
   source: DiskSource | null;
+  /** What the source is, where that is not a record of this pool but was brought here; the caller keeps its layer pinned. */
+  content?: SourceContent;
   /** Told which file is written, for those who want to say how far it is. */
   onBuild?: (file: string) => void;
 }
@@ -51,6 +53,7 @@ export class Disks {
         assertSameDisk(existing, request.size, request.options, request.source);
         return existing;
       }
+      if (request.content) return this.#createFrom(id, request, request.content);
       switch (request.source?.kind) {
         case undefined:
           return this.#createBlank(id, request);

@@ -46,6 +46,12 @@ export class Images {
     });
   }
 
+  /** Makes an image of a sealed layer that was brought here, which the caller keeps pinned, or finds the one of that name. */
+  async adopt(name: string, content: SealedContent): Promise<ImageRecord> {
+    const id = imageIdOf(name);
+    return this.lock(id, async () => this.#context.pool.images.get(id) ?? this.#name({ id, name }, content));
+  }
+
   /** Idempotent. Disks that started from it keep what they share with it. */
   async delete(imageId: string): Promise<void> {
     const { pool } = this.#context;

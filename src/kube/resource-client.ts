@@ -15,7 +15,7 @@ export interface ListOptions extends CallOptions {
 }
 
 export interface PatchOptions extends CallOptions {
-  subresource?: 'status' | undefined;
+  subresource?: 'status' | 'approval' | undefined;
 }
 
 export interface ApplyOptions extends PatchOptions {

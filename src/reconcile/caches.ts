@@ -1,5 +1,5 @@
 import { identityOf } from '../api/identity.ts';
-import { annotations, diskPoolName, driverName, nodeLeaseLabels } from '../api/names.ts';
+import { annotations, diskPoolName, driverName, nodeLeaseLabels, transferSignerName } from '../api/names.ts';
 import {
   type DiskImage,
   diskImages,
@@ -8,6 +8,7 @@ import {
   type DiskSnapshot,
   diskSnapshots,
 } from '../api/objects.ts';
+import { type CertificateSigningRequest, certificateSigningRequestType } from '../kube/certificate-requests.ts';
 import {
   namespaceType,
   type Node,
@@ -41,6 +42,8 @@ export interface ElectedCaches extends Caches {
   namespaces: Reflector<KubeObject>;
   /** Of the node plugins. */
   leases: Reflector<Lease>;
+  /** Those for certificates of nodes. */
+  requests: Reflector<CertificateSigningRequest>;
 }
 
 /** By which objects are found in their caches. */
@@ -112,6 +115,11 @@ export function createElectedCaches(caches: Caches, options: Options, systemName
     }),
     namespaces: new Reflector({ ...options, type: namespaceType }),
     leases: new Reflector({ ...options, type: leaseType, namespace: systemNamespace, labelSelector: nodeLeases }),
+    requests: new Reflector({
+      ...options,
+      type: certificateSigningRequestType,
+      fieldSelector: `spec.signerName=${transferSignerName}`,
+    }),
   };
 }
 

@@ -5,7 +5,9 @@ import { ConditionReport } from '../kube/conditions.ts';
 import { ifErrno } from '../lib/errors.ts';
 import { parseQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
+import type { FetchedContent } from '../transfer/layer-receiver.ts';
 import { recordNameOf } from './identity.ts';
+import type { Origin } from './layer-fetches.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { findSource } from './source-content.ts';
@@ -22,23 +24,21 @@ const progressMs = 2000;
 /**
  * Makes the disk that a DiskImage asks for, or finds the one that was made before.
  *
- * @returns the disk, and the object as it is now; or what is waited for
+ * @returns the disk, and the object as it is now; or what is waited for; or on which other node the source is
  * @throws LaminaError as Disks' `create`
  */
 export async function makeDisk(
   context: NodeContext,
   { image, pool, signal }: MakeDiskRequest,
-): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string | null }> {
+): Promise<{ disk: DiskRecord; image: DiskImage } | { waitingFor: string | null } | { origin: Origin }> {
   const source = findSource(context, image, pool);
   if (source.kind === 'waiting') return { waitingFor: source.message };
+  if (source.kind === 'remote') return { origin: source.origin };
   const progress = new Progress(context, image, signal);
-  const { format, preallocation, clusterSize, liveSnapshots, size = 0 } = image.spec;
-  const clusterSizeBytes = clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
+  const { size = 0 } = image.spec;
   try {
     const disk = await pool.disks.create({
-      name: recordNameOf(image, context.systemNamespace),
-      size: { requiredBytes: size, limitBytes: 0 },
-      options: { format, preallocation, clusterSizeBytes, liveSnapshots },
+      ...wishOf(context, image),
       source: source.kind === 'found' ? source.content : null,
       onBuild: (file) => progress.watch(file, size),
     });
@@ -47,6 +47,26 @@ export async function makeDisk(
     await progress.end();
     throw error;
   }
+}
+
+/** Makes the disk of what was brought here from another node; its layer is pinned. @throws LaminaError as Disks' `create` */
+export async function makeFetchedDisk(
+  context: NodeContext,
+  { image, pool }: Omit<MakeDiskRequest, 'signal'>,
+  { kind, id }: Origin,
+  content: FetchedContent,
+): Promise<void> {
+  await pool.disks.create({ ...wishOf(context, image), source: { kind, id }, content });
+}
+
+function wishOf({ systemNamespace }: NodeContext, image: DiskImage) {
+  const { format, preallocation, clusterSize, liveSnapshots, size = 0 } = image.spec;
+  const clusterSizeBytes = clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
+  return {
+    name: recordNameOf(image, systemNamespace),
+    size: { requiredBytes: size, limitBytes: 0 },
+    options: { format, preallocation, clusterSizeBytes, liveSnapshots },
+  };
 }
 
 /** Says in the status of a DiskImage how far its file is written, while that takes long. */

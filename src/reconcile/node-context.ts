@@ -6,6 +6,7 @@ import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ImageImports } from './image-imports.ts';
 import type { ImportSecrets } from './import-source.ts';
+import type { LayerFetches } from './layer-fetches.ts';
 import type { NodePools } from './node-pools.ts';
 import type { NodeStep } from './node-steps.ts';
 
@@ -21,6 +22,7 @@ export interface NodeContext {
   imageClient: ResourceClient<DiskImage>;
   snapshotClient: ResourceClient<DiskSnapshot>;
   imports: ImageImports;
+  fetches: LayerFetches;
   importSecrets: ImportSecrets;
   events: EventRecorder;
   clock: Clock;

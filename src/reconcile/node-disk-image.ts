@@ -3,16 +3,18 @@ import type { DiskImage } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
 import type { ReconcileResult } from '../kube/controller.ts';
 import { ensureFinalizer, hasFinalizer, removeFinalizerIfPresent } from '../kube/finalizers.ts';
-import { isBeingDeleted } from '../kube/objects.ts';
+import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import { isLaminaError } from '../lib/errors.ts';
 import { formatQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
+import type { FetchedContent } from '../transfer/layer-receiver.ts';
 import { claimSubject } from './claim.ts';
 import { DiskImageReports, lookMs, type Report, retryMs } from './disk-image-report.ts';
 import { describeDisk, type DiskState, statusOfDisk } from './disk-state.ts';
 import { failureOf } from './failures.ts';
 import { assertOwnRecord, diskIdOfImage, isRecordOf } from './identity.ts';
-import { makeDisk } from './make-disk.ts';
+import { fetchFor } from './fetch-for.ts';
+import { makeDisk, makeFetchedDisk } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { NodeSealedImages } from './node-sealed-image.ts';
@@ -56,6 +58,12 @@ export class NodeDiskImages {
       if (!disk) {
         this.#context.checkpoint('make-image/finalizer-added');
         const made = await makeDisk(this.#context, { image: current, pool, signal });
+        if ('origin' in made) {
+          const { origin } = made;
+          const wish = { image: current, pool };
+          const use = (content: FetchedContent) => makeFetchedDisk(this.#context, wish, origin, content);
+          return await fetchFor(this.#context, this.#reports, { ...wish, origin, use });
+        }
         if ('waitingFor' in made) return await this.#reports.reportWaiting(current, made.waitingFor);
         ({ disk, image: current } = made);
         this.#context.checkpoint('make-image/disk-made');
@@ -149,7 +157,8 @@ export class NodeDiskImages {
   }
 
   async #removeDisk(image: DiskImage, pool: ServedPool): Promise<void> {
-    const { systemNamespace } = this.#context;
+    const { systemNamespace, fetches } = this.#context;
+    await fetches.abort(keyOf(image.metadata));
     const disk = pool.context.pool.disks.get(diskIdOfImage(image, systemNamespace));
     if (!disk) return;
     if (isRecordOf(disk, image, systemNamespace)) await pool.disks.delete(disk.id);

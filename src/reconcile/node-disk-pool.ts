@@ -18,6 +18,8 @@ export interface NodeDiskPoolsOptions {
   client: ResourceClient<DiskPool>;
   /** Of this program. */
   version: string;
+  /** Where other nodes fetch layers; null where they cannot, or not yet. */
+  transferAddress: () => string | null;
 }
 
 type ConditionName = 'Ready' | 'DataPathProven' | 'SpaceAvailable' | 'Claimed';
@@ -89,6 +91,7 @@ export class NodeDiskPools {
     reportClaims(orphans, report);
     await writeStatus(client, object, {
       ...status,
+      transferAddress: this.#options.transferAddress(),
       conditions: this.#conditions(object, report),
       orphanCount: orphans.count,
       orphans: orphans.listed,

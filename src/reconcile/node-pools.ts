@@ -17,6 +17,8 @@ export interface ServedPool {
   attachments: DiskAttachments;
   staging: Staging;
   dataPath: DataPath;
+  /** Has layers merged that may have lost their names. */
+  onNamesGone: () => void;
   /** Ends what runs beside it and gives the pool's lock up. Attached disks stay attached. */
   close(): Promise<void>;
 }

@@ -15,6 +15,8 @@ import type { DiskImageReports } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
 import { assertOwnRecord, imageIdOfObject, isRecordOf, recordNameOf } from './identity.ts';
 import { httpSourceOf } from './import-source.ts';
+import { fetchFor } from './fetch-for.ts';
+import type { Origin } from './layer-fetches.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { findSource } from './source-content.ts';
@@ -53,7 +55,8 @@ export class NodeSealedImages {
 
   /** Idempotent. Disks that started from it keep what they share with it. */
   async remove(image: DiskImage, pool: ServedPool): Promise<void> {
-    const { systemNamespace, imports } = this.#context;
+    const { systemNamespace, imports, fetches } = this.#context;
+    await fetches.abort(keyOf(image.metadata));
     await imports.discard(keyOf(image.metadata), pool, recordNameOf(image, systemNamespace));
     const record = pool.context.pool.images.get(imageIdOfObject(image, systemNamespace));
     if (!record) return;
@@ -64,6 +67,7 @@ export class NodeSealedImages {
   /** Of a disk or snapshot that is there: the content gets one more name. */
   async #take(image: DiskImage, pool: ServedPool): Promise<ReconcileResult> {
     const source = findSource(this.#context, image, pool);
+    if (source.kind === 'remote') return this.#fetch(image, pool, source.origin);
     if (source.kind === 'waiting') return this.#reports.reportWaiting(image, source.message);
     if (source.kind === 'none') {
       throw new LaminaError(
@@ -79,6 +83,17 @@ export class NodeSealedImages {
     const note = `Sealed what the ${source.content.kind} ${source.content.id} holds; nothing was copied.`;
     this.#reports.tell(image, { type: 'Normal', reason: 'Made', action: 'Make', note });
     return this.#reportMade(image, pool, record);
+  }
+
+  /** Of what another node has: its layers are brought here. */
+  async #fetch(image: DiskImage, pool: ServedPool, origin: Origin): Promise<ReconcileResult> {
+    const name = recordNameOf(image, this.#context.systemNamespace);
+    return fetchFor(this.#context, this.#reports, {
+      image,
+      pool,
+      origin,
+      use: (content) => pool.images.adopt(name, content),
+    });
   }
 
   async #import(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {

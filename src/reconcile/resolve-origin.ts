@@ -1,4 +1,4 @@
-import type { DiskImage } from '../api/objects.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { writeStatus } from '../kube/apply.ts';
 import { ConditionReport } from '../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../kube/controller.ts';
@@ -7,7 +7,6 @@ import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Clock } from '../lib/clock.ts';
 import { type ElectedCaches, handleOfContent, handleOfVolume, indexes } from './caches.ts';
-import { originOfImage } from './origin.ts';
 
 type Origin = NonNullable<DiskImage['status']['origin']>;
 /** What stands in the way, for people. */
@@ -41,10 +40,13 @@ export class OriginResolver {
       images.cache
         .byIndex(indexes.origin, origin)
         .flatMap((image) => (isUnresolved(image) ? [keyOf(image.metadata)] : []));
-    controller.watch(images, (image) => (isUnresolved(image) ? [keyOf(image.metadata)] : []));
+    controller.watch(images, (image) => [
+      ...(isUnresolved(image) ? [keyOf(image.metadata)] : []),
+      ...heirsOf(`DiskImage ${keyOf(image.metadata)}`),
+    ]);
     controller.watch(volumes, ({ claim }) => (claim ? heirsOf(`PersistentVolumeClaim ${keyOf(claim)}`) : []));
     controller.watch(claims, ({ metadata }) => heirsOf(`PersistentVolumeClaim ${keyOf(metadata)}`));
-    controller.watch(snapshots, () => []);
+    controller.watch(snapshots, ({ metadata }) => heirsOf(`DiskSnapshot ${keyOf(metadata)}`));
     controller.watch(nodes, () => []);
     // Not waited for, as there may never be any.
     contents.subscribe(({ after }) => {
@@ -57,6 +59,7 @@ export class OriginResolver {
     const image = caches.images.cache.get(key);
     if (!image || !isUnresolved(image)) return 'done';
     const found = await this.#find(image, signal);
+    if (found === 'near') return 'done';
     if ('id' in found) {
       await writeStatus(client, image, { origin: found }, { signal });
       return 'done';
@@ -70,14 +73,29 @@ export class OriginResolver {
     return { againAfterMs: retryMs };
   };
 
-  async #find(image: DiskImage, signal: AbortSignal): Promise<Origin | Obstacle> {
+  /** @returns `near` where the node sees the source itself, or will */
+  async #find(image: DiskImage, signal: AbortSignal): Promise<Origin | Obstacle | 'near'> {
     const { source } = image.spec;
     const { namespace = '' } = image.metadata;
     if (source.type === 'persistentVolumeClaim') {
       return this.#ofClaim(keyOf({ namespace, ...source.persistentVolumeClaim }));
     }
     if (source.type === 'volumeSnapshot') return this.#ofSnapshot({ namespace, ...source.volumeSnapshot }, signal);
-    return { waitingFor: `There is nothing to be found out of ${originOfImage(image).join()}.` };
+    return this.#ofObject(image) ?? 'near';
+  }
+
+  /** Of an object of ours that is on another node. */
+  #ofObject(image: DiskImage): Origin | undefined {
+    const { caches, systemNamespace } = this.#options;
+    const { source, nodeName } = image.spec;
+    const found =
+      source.type === 'diskImage'
+        ? caches.images.cache.get(keyOfReference(image, source.diskImage, systemNamespace))
+        : source.type === 'diskSnapshot'
+          ? caches.snapshots.cache.get(keyOfReference(image, source.diskSnapshot, systemNamespace))
+          : undefined;
+    const origin = found && (found.kind === 'DiskImage' ? originAtImage(found) : originAtSnapshot(found));
+    return origin?.nodeName === nodeName ? undefined : origin;
   }
 
   #ofClaim(key: string): Origin | Obstacle {
@@ -93,11 +111,8 @@ export class OriginResolver {
       };
     }
     const disk = images.cache.get(this.#keyOfCsi(handle));
-    const { diskId } = disk?.status ?? {};
-    if (!disk || diskId === undefined || disk.spec.nodeName === undefined) {
-      return { waitingFor: `The volume of the PersistentVolumeClaim ${key} is not made yet.` };
-    }
-    return { kind: 'disk', id: diskId, nodeName: disk.spec.nodeName, pool: disk.spec.pool };
+    const origin = disk && originAtImage(disk);
+    return origin ?? { waitingFor: `The volume of the PersistentVolumeClaim ${key} is not made yet.` };
   }
 
   async #ofSnapshot(ref: { namespace: string; name: string }, signal: AbortSignal): Promise<Origin | Obstacle> {
@@ -113,12 +128,8 @@ export class OriginResolver {
       return { waitingFor: `The VolumeSnapshot ${key} is not taken yet, or not of this driver.` };
     }
     const taken = caches.snapshots.cache.get(this.#keyOfCsi(handle));
-    const { snapshotId, pool } = taken?.status ?? {};
-    const nodeName = taken?.spec.nodeName ?? taken?.status.nodeName;
-    if (snapshotId === undefined || nodeName === undefined) {
-      return { waitingFor: `The VolumeSnapshot ${key} is not taken yet.` };
-    }
-    return { kind: 'snapshot', id: snapshotId, nodeName, ...(pool === undefined ? {} : { pool }) };
+    const origin = taken && originAtSnapshot(taken);
+    return origin ?? { waitingFor: `The VolumeSnapshot ${key} is not taken yet.` };
   }
 
   /** The object that CSI knows by that handle. */
@@ -127,9 +138,35 @@ export class OriginResolver {
   }
 }
 
-/** Whether nodes wait for what only the controller can find out. */
-function isUnresolved({ metadata, spec: { source }, status }: DiskImage): boolean {
-  const isHidden = source.type === 'persistentVolumeClaim' || source.type === 'volumeSnapshot';
+/** What a DiskImage is in its pool; undefined before it is made. */
+function originAtImage({ spec, status: { diskId } }: DiskImage): Origin | undefined {
+  const { nodeName, pool, sealed } = spec;
+  if (diskId === undefined || nodeName === undefined) return undefined;
+  return { kind: sealed ? 'image' : 'disk', id: diskId, nodeName, pool };
+}
+
+function originAtSnapshot({ spec, status }: DiskSnapshot): Origin | undefined {
+  const { snapshotId, pool } = status;
+  const nodeName = spec.nodeName ?? status.nodeName;
+  if (snapshotId === undefined || nodeName === undefined) return undefined;
+  return { kind: 'snapshot', id: snapshotId, nodeName, ...(pool === undefined ? {} : { pool }) };
+}
+
+function keyOfReference(
+  image: DiskImage,
+  reference: { name: string; namespace?: string | undefined },
+  systemNamespace: string,
+): string {
+  const { namespace = '' } = image.metadata;
+  const isAllowed = namespace === systemNamespace || (reference.namespace ?? namespace) === namespace;
+  // The node says what is wrong with it.
+  return isAllowed ? keyOf({ namespace, ...reference }) : '';
+}
+
+/** Whether its node waits, or may wait, for what only the controller can find out. */
+function isUnresolved({ metadata, spec: { source, nodeName }, status }: DiskImage): boolean {
+  const isElsewhere = (source.type === 'diskImage' || source.type === 'diskSnapshot') && nodeName !== undefined;
+  const isHidden = isElsewhere || source.type === 'persistentVolumeClaim' || source.type === 'volumeSnapshot';
   const isOpen = status.origin === undefined && status.diskId === undefined;
   return isHidden && isOpen && !isBeingDeleted({ metadata });
 }

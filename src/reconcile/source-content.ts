@@ -4,12 +4,15 @@ import type { DiskId, DiskSource, ImageId, SnapshotId } from '../store/records.t
 import { diskIdOfRef, snapshotIdOfRef } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
+import type { Origin } from './layer-fetches.ts';
 import { originOfImage } from './origin.ts';
 
 /** What a DiskImage starts from, as a pool of this node holds it. */
 export type FoundSource =
   | { kind: 'none' }
   | { kind: 'found'; content: DiskSource }
+  /** On another node. */
+  | { kind: 'remote'; origin: Origin }
   /** Null where the controller says what is waited for. */
   | { kind: 'waiting'; message: string | null };
 
@@ -18,8 +21,14 @@ export type FoundSource =
  *
  * @throws LaminaError `invalid-parameter` for a source in another namespace
  */
-export function findSource({ systemNamespace }: NodeContext, image: DiskImage, pool: ServedPool): FoundSource {
+export function findSource(
+  { systemNamespace, nodeName }: NodeContext,
+  image: DiskImage,
+  pool: ServedPool,
+): FoundSource {
   const { source } = image.spec;
+  const { origin } = image.status;
+  if (origin && origin.nodeName !== nodeName) return { kind: 'remote', origin };
   const at = (ref: { name: string; namespace?: string | undefined }) => placeOfReference(image, ref, systemNamespace);
   switch (source.type) {
     case 'blank':
@@ -38,7 +47,6 @@ export function findSource({ systemNamespace }: NodeContext, image: DiskImage, p
       return inPool(image, pool, [{ kind: 'snapshot', id: snapshotIdOfRef(at(source.diskSnapshot), systemNamespace) }]);
     case 'persistentVolumeClaim':
     case 'volumeSnapshot': {
-      const { origin } = image.status;
       if (origin) return inPool(image, pool, [{ kind: origin.kind, id: origin.id }]);
       return { kind: 'waiting', message: null };
     }

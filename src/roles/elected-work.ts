@@ -1,7 +1,8 @@
 import { diskImages, diskPools, diskSnapshots } from '../api/objects.ts';
+import { certificateSigningRequestType } from '../kube/certificate-requests.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Controller, type ControllerObserver, type Reconcile } from '../kube/controller.ts';
-import { nodeType, persistentVolumeClaimType, persistentVolumeType } from '../kube/core-kinds.ts';
+import { nodeType, persistentVolumeClaimType, persistentVolumeType, secretType } from '../kube/core-kinds.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import type { ReflectorObserver } from '../kube/reflector.ts';
 import { leaseType } from '../kube/lease.ts';
@@ -24,6 +25,8 @@ import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
 import type { PoolRooms } from '../reconcile/pool-rooms.ts';
 import { ClaimPopulator, type ClaimPopulatorOptions } from '../reconcile/populate-claim.ts';
 import { OriginResolver } from '../reconcile/resolve-origin.ts';
+import { CertificateSigner } from '../reconcile/sign-certificates.ts';
+import { TransferAuthorities } from '../reconcile/transfer-authorities.ts';
 import { SilentNodes } from '../reconcile/silent-nodes.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
@@ -59,6 +62,7 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     placingSnapshots,
     resolving,
     populating,
+    signing,
     forgetting,
     listening,
     adopting,
@@ -66,8 +70,8 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     sweepingSnapshots,
   ];
   const controllers = makers.map((make) => make(parts));
-  const { volumes, claims, contents, namespaces, leases } = caches;
-  const reflectors = [volumes, claims, contents, namespaces, leases];
+  const { volumes, claims, contents, namespaces, leases, requests } = caches;
+  const reflectors = [volumes, claims, contents, namespaces, leases, requests];
   await Promise.all([...reflectors, ...controllers].map((one) => one.run(signal)));
 }
 
@@ -103,6 +107,25 @@ function resolving(work: Parts): Controller {
   });
   const controller = controllerOf(work, 'resolve-origin', resolver.reconcile);
   resolver.watch(controller);
+  return controller;
+}
+
+function signing(work: Parts): Controller {
+  const { client, caches, systemNamespace, clock, logger } = work;
+  const signer = new CertificateSigner({
+    requests: new ResourceClient(client, certificateSigningRequestType),
+    reflector: caches.requests,
+    authorities: new TransferAuthorities({
+      secrets: new ResourceClient(client, secretType),
+      namespace: systemNamespace,
+      clock,
+    }),
+    systemNamespace,
+    clock,
+    logger,
+  });
+  const controller = controllerOf(work, 'sign-certificates', signer.reconcile);
+  signer.watch(controller);
   return controller;
 }
 

@@ -29,6 +29,7 @@ import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
 import { diskIdOfImage } from '../reconcile/identity.ts';
 import type { NodeContext } from '../reconcile/node-context.ts';
 import { ImageImports } from '../reconcile/image-imports.ts';
+import { LayerFetches } from '../reconcile/layer-fetches.ts';
 import { NodeDiskImages } from '../reconcile/node-disk-image.ts';
 import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
 import { NodeDiskSnapshots } from '../reconcile/node-disk-snapshot.ts';
@@ -37,12 +38,13 @@ import { keysOfWaiting, originOfImage, originOfSnapshot } from '../reconcile/ori
 import { nodeSteps } from '../reconcile/node-steps.ts';
 import { imageSteps, storeSteps } from '../store/steps.ts';
 import { ImportGate } from '../transfer/import/import-gate.ts';
-import { importSteps } from '../transfer/steps.ts';
+import { importSteps, transferSteps } from '../transfer/steps.ts';
 import type { NodeMetrics } from '../telemetry/metrics.ts';
 import type { PoolReading } from '../telemetry/pool-metrics.ts';
 import type { Cluster } from './cluster.ts';
 import type { NodeOptions } from './node.ts';
 import { openNodePool } from './node-pool.ts';
+import { NodeTransfers } from './node-transfers.ts';
 import { readNodePools } from './pool-reading.ts';
 import { PoolsNodeService } from './pools-node-service.ts';
 
@@ -75,6 +77,7 @@ const allSteps = listSteps({
   ...freezeSteps,
   ...nodeSteps,
   ...importSteps,
+  ...transferSteps,
 });
 
 /** How many disks are made at once: each is a few processes that are short. */
@@ -96,6 +99,8 @@ export class NodePlugin {
   readonly #watched: Watched;
   readonly #events: EventSender;
   readonly #imports: ImageImports;
+  readonly #fetches: LayerFetches;
+  readonly #transfers: NodeTransfers;
   readonly #reports: NodeDiskPools;
   readonly #controllers: Controllers;
   #isUnderstood = true;
@@ -111,9 +116,17 @@ export class NodePlugin {
     const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
     this.#events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
     this.#imports = this.#createImports();
+    this.#transfers = this.#createTransfers();
+    this.#fetches = new LayerFetches({
+      pools: new ResourceClient(cluster.client, diskPools),
+      receiverOf: this.#transfers.receiverOf,
+      onEnded: (key) => this.#controllers.images.enqueue(key),
+    });
     const context = this.#createContext();
     const client = new ResourceClient(cluster.client, diskPools);
-    this.#reports = new NodeDiskPools({ context, pools: this.#watched.pools.cache, client, version: options.version });
+    const transferAddress = () => this.#transfers.address;
+    const pools = this.#watched.pools.cache;
+    this.#reports = new NodeDiskPools({ context, pools, client, version: options.version, transferAddress });
     this.#controllers = this.#createControllers(context);
   }
 
@@ -138,10 +151,11 @@ export class NodePlugin {
     const { images: makers, snapshots: takers, pools: reporters } = this.#controllers;
     const reflectors = [images.run(stop), snapshots.run(stop), pools.run(stop)];
     const serving = this.#pools.run(ended.signal);
+    const transferring = this.#transfers.run(stop);
     const renewing = this.#keepHeard(stop);
     await this.#untilUnderstood(stop);
     await Promise.all([makers.run(stop), takers.run(stop), reporters.run(stop)]);
-    await this.#imports.stop();
+    await Promise.all([this.#imports.stop(), this.#fetches.stop(), transferring]);
     await beforeEnd();
     await this.#sayGoodbye();
     ended.abort();
@@ -226,6 +240,25 @@ export class NodePlugin {
     });
   }
 
+  #createTransfers(): NodeTransfers {
+    const { options, cluster, clock, random, logger } = this.#parts;
+    return new NodeTransfers({
+      nodeName: options.nodeName,
+      listen: options.transferListen,
+      address: options.transferAddress,
+      rate: options.transferRate,
+      client: cluster.client,
+      pools: () => this.#pools,
+      onServing: () => {
+        for (const { name } of this.#pools.places) this.#controllers.pools.enqueue(name);
+      },
+      checkpoint: this.#checkpoint,
+      clock,
+      random,
+      logger,
+    });
+  }
+
   #createContext(): NodeContext {
     const { options, cluster, clock } = this.#parts;
     return {
@@ -237,6 +270,7 @@ export class NodePlugin {
       imageClient: new ResourceClient(cluster.client, diskImages),
       snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
       imports: this.#imports,
+      fetches: this.#fetches,
       importSecrets: {
         secrets: new ResourceClient(cluster.client, secretType),
         configMaps: new ResourceClient(cluster.client, configMapType),

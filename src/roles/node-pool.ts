@@ -53,5 +53,5 @@ export async function openNodePool(
     await compactor.stop();
     await release();
   };
-  return { context, disks, images, attachments, staging, dataPath, close };
+  return { onNamesGone: compactor.wake, context, disks, images, attachments, staging, dataPath, close };
 }

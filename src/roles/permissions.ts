@@ -1,7 +1,8 @@
 import { definitionName, kinds } from '../api/kinds.ts';
-import { apiGroup } from '../api/names.ts';
+import { apiGroup, transferSignerName } from '../api/names.ts';
+import { authoritySecretName } from '../reconcile/transfer-authorities.ts';
 
-export type Verb = 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch' | 'delete';
+export type Verb = 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch' | 'delete' | 'approve' | 'sign';
 
 /** What a role asks of the API server about some resources, and for what. */
 export interface Permission {
@@ -82,6 +83,40 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
       why: 'know for whom a volume is made; ask for another node where there is no room',
     },
     {
+      group: 'certificates.k8s.io',
+      resources: ['certificatesigningrequests'],
+      verbs: ['list', 'watch'],
+      why: 'know which nodes want certificates, by which they know each other',
+    },
+    {
+      group: 'certificates.k8s.io',
+      resources: ['certificatesigningrequests/approval', 'certificatesigningrequests/status'],
+      verbs: ['patch'],
+      why: 'approve and sign them',
+    },
+    {
+      group: 'certificates.k8s.io',
+      resources: ['signers'],
+      verbs: ['approve', 'sign'],
+      names: [transferSignerName],
+      why: 'those of its own signer only',
+    },
+    {
+      group: '',
+      resources: ['secrets'],
+      verbs: ['get', 'update'],
+      names: [authoritySecretName],
+      ownNamespace: true,
+      why: 'keep the authority that signs them',
+    },
+    {
+      group: '',
+      resources: ['secrets'],
+      verbs: ['create'],
+      ownNamespace: true,
+      why: 'the same at the first start: creating cannot be limited to a name',
+    },
+    {
       group: 'storage.k8s.io',
       resources: ['storageclasses', 'volumeattributesclasses'],
       verbs: ['get'],
@@ -124,8 +159,14 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
     {
       group: apiGroup,
       resources: ['diskpools'],
-      verbs: ['list', 'watch', 'create', 'patch'],
-      why: 'declare its own pools',
+      verbs: ['get', 'list', 'watch', 'create', 'patch'],
+      why: 'declare its own pools, and know where others give theirs',
+    },
+    {
+      group: 'certificates.k8s.io',
+      resources: ['certificatesigningrequests'],
+      verbs: ['create', 'get'],
+      why: 'ask for the certificate by which other nodes know this one',
     },
     {
       group: '',

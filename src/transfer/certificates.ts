@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate as Certificate, webcrypto } from 'node:crypto';
+import { createPrivateKey, KeyObject, X509Certificate as Certificate, webcrypto } from 'node:crypto';
 // Before the library, which looks for what it loads.
 import { type CertifiedKey, inPem, keyAlgorithm, newSerialNumber, skewMs } from '../lib/certificate.ts';
 import {
@@ -9,12 +9,15 @@ import {
   type Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  Pkcs10CertificateRequest,
+  Pkcs10CertificateRequestGenerator,
+  type PublicKeyType,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
-import { LaminaError } from '../lib/errors.ts';
+import { LaminaError, messageOf } from '../lib/errors.ts';
 import { identityNames, type Role } from './identity-names.ts';
 
 export interface Validity {
@@ -55,10 +58,54 @@ export async function issue(
   { role, name }: { role: Role; name: string },
   { now, lifetimeMs }: Validity,
 ): Promise<CertifiedKey> {
+  const keys = await newKeys();
+  return inPem(await certificateFor(authority, keys.publicKey, { role, name }, { now, lifetimeMs }), keys.privateKey);
+}
+
+/** A new key, and what asks to have it certified; both PEM. It names nobody: whoever signs it knows who asks. */
+export async function newCertificateRequest(): Promise<{ key: string; request: string }> {
+  const keys = await newKeys();
+  const request = await Pkcs10CertificateRequestGenerator.create({ keys, signingAlgorithm: keyAlgorithm });
+  const key = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' });
+  return { key: key.toString(), request: `${request.toString('pem').trimEnd()}\n` };
+}
+
+/**
+ * A certificate as `issue` makes it, for the key of a request; of what that says otherwise nothing is believed.
+ *
+ * @returns PEM
+ * @throws LaminaError `invalid-parameter` for what is no request, or not signed with its own key
+ */
+export async function certify(
+  authority: CertifiedKey,
+  request: string,
+  member: { role: Role; name: string },
+  validity: Validity,
+): Promise<string> {
+  const asked = await parseRequest(request);
+  const certificate = await certificateFor(authority, asked.publicKey, member, validity);
+  return `${certificate.toString('pem').trimEnd()}\n`;
+}
+
+async function parseRequest(request: string): Promise<Pkcs10CertificateRequest> {
+  try {
+    const parsed = new Pkcs10CertificateRequest(request);
+    if (await parsed.verify()) return parsed;
+  } catch (error) {
+    throw new LaminaError('invalid-parameter', `this is no certificate request: ${messageOf(error)}`, { cause: error });
+  }
+  throw new LaminaError('invalid-parameter', 'the certificate request is not signed with its own key');
+}
+
+async function certificateFor(
+  authority: CertifiedKey,
+  publicKey: PublicKeyType,
+  { role, name }: { role: Role; name: string },
+  { now, lifetimeMs }: Validity,
+): Promise<X509Certificate> {
   // A `*` would stand for everybody.
   if (!plainName.test(name)) throw new LaminaError('invalid-parameter', `'${name}' cannot be named in a certificate`);
   const issuer = new X509Certificate(authority.certificate);
-  const keys = await newKeys();
   const names = identityNames(role, name).map((value) => ({ type: 'dns' as const, value }));
   const extensions: Extension[] = [
     new BasicConstraintsExtension(false, undefined, true),
@@ -67,17 +114,16 @@ export async function issue(
     new SubjectAlternativeNameExtension(names),
     await AuthorityKeyIdentifierExtension.create(issuer),
   ];
-  const certificate = await X509CertificateGenerator.create({
+  return X509CertificateGenerator.create({
     serialNumber: newSerialNumber(),
     subject: [{ CN: [`Lamina ${role}`] }],
     issuer: issuer.subjectName,
     ...period(now, Math.min(now.getTime() + lifetimeMs, issuer.notAfter.getTime())),
     signingAlgorithm: keyAlgorithm,
-    publicKey: keys.publicKey,
+    publicKey,
     signingKey: createPrivateKey(authority.key).toCryptoKey(keyAlgorithm, false, ['sign']),
     extensions,
   });
-  return inPem(certificate, keys.privateKey);
 }
 
 /** Whether two thirds of a certificate's life are over, or it is not valid at all at this time. */

@@ -11,7 +11,7 @@ const directory = path.join(root, 'examples');
 
 /** Files by the scenes that they make, in the order in which a user applies them. */
 const scenes: [string, ...string[]][] = [
-  ['first-volume', 'snapshot', 'restore', 'clone'],
+  ['first-volume', 'snapshot', 'restore', 'clone', 'golden-image'],
   ['block-volume'],
   ['preallocated'],
   ['stateful-set'],
@@ -65,7 +65,8 @@ stories('the examples', (scene) => {
       if (names.includes('restore')) {
         const written = await kubectl.inPod('first', 'cat /data/log');
         expect(written).not.toBe('');
-        for (const pod of ['restored', 'clone']) expect(await kubectl.inPod(pod, 'cat /data/log')).toBe(written);
+        for (const pod of ['restored', 'clone', 'from-golden'])
+          expect(await kubectl.inPod(pod, 'cat /data/log')).toBe(written);
       }
     } finally {
       // Some of it is in no namespace. All at once, in the order of the files: a source before what was made of it.

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { systemNamespace } from '../cluster/objects.ts';
 import { claim, pod } from './objects.ts';
 import type { Kubectl } from './kubectl.ts';
 import { stories } from './stories.ts';
@@ -42,6 +43,10 @@ async function startServer(kubectl: Kubectl): Promise<{ origin: string; digest: 
   await expect
     .poll(() => kubectl.inPod('web', 'test -s /srv/www/digest && echo there || true'), { timeout: 120_000 })
     .toBe('there');
+  return servedBy(kubectl);
+}
+
+async function servedBy(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
   const { status } = (await kubectl.get('pod', 'web')) ?? {};
   return {
     origin: `http://${status?.podIP}:${port}`,
@@ -79,6 +84,52 @@ stories('a golden image', (scene) => {
     expect((await kubectl.inPod('heir-2', sum)).trim()).toBe(content);
     for (const name of ['early', ...heirs]) await kubectl.remove('pod', name);
     for (const name of ['early', ...heirs]) await kubectl.remove('pvc', name);
+  });
+
+  it('starts disks on other nodes as well, for which it is fetched once', { timeout: 600_000 }, async () => {
+    const { kubectl, cluster } = scene();
+    const [here, there] = cluster.workers;
+    const { origin, digest, content } = await servedBy(kubectl);
+    const image = golden(`${origin}/debian.raw`, digest);
+    await kubectl.apply({ ...image, spec: { ...image.spec, nodeName: here } });
+    await kubectl.run(['wait', 'diskimage/debian', '--for=condition=Ready', '--timeout=120s']);
+    const far = heirs.map((name) => `far-${name}`);
+    for (const name of far) await kubectl.apply(heir(name), pod({ name, claim: name, node: there }));
+    for (const name of far) await kubectl.untilReady(name);
+    for (const name of far) expect((await kubectl.inPod(name, sum)).trim(), name).toBe(content);
+    const node = (await kubectl.in(systemNamespace).list('pods', '-l', 'app.kubernetes.io/component=node')).find(
+      ({ spec }) => spec.nodeName === here,
+    );
+    const log = await kubectl.in(systemNamespace).run(['logs', node?.metadata.name ?? '', '-c', 'node', '--since=10m']);
+    expect(log.split('\n').filter((line) => line.includes('sending a layer'))).toHaveLength(1);
+    for (const name of far) await kubectl.remove('pod', name);
+    for (const name of far) await kubectl.remove('pvc', name);
+    await kubectl.remove('diskimage', 'debian');
+  });
+
+  it('takes a volume to another node', { timeout: 300_000 }, async () => {
+    const { kubectl, cluster } = scene();
+    const [here, there] = cluster.workers;
+    await kubectl.apply(claim({ name: 'stays' }), pod({ name: 'stays', claim: 'stays', node: here }));
+    await kubectl.untilReady('stays');
+    await kubectl.inPod('stays', 'echo moved >/data/file; sync');
+    await kubectl.snapshot('to-move', 'stays');
+    await kubectl.apply({
+      apiVersion: 'lamina.storage/v1alpha1',
+      kind: 'DiskImage',
+      metadata: { name: 'moved' },
+      spec: { nodeName: there, source: { type: 'volumeSnapshot', volumeSnapshot: { name: 'to-move' } } },
+    });
+    await kubectl.run(['wait', 'diskimage/moved', '--for=condition=Ready', '--timeout=60s']);
+    await kubectl.remove('pod', 'stays');
+    await kubectl.remove('volumesnapshot', 'to-move');
+    await kubectl.remove('pvc', 'stays');
+    const object = heir('moved', { size: '1Gi' });
+    object.spec.dataSourceRef.name = 'moved';
+    await kubectl.apply(object, pod({ name: 'moved', claim: 'moved', node: there }));
+    await kubectl.untilReady('moved');
+    expect((await kubectl.inPod('moved', 'cat /data/file')).trim()).toBe('moved');
+    await kubectl.remove('pod', 'moved');
   });
 
   it('of another checksum is refused for good, with both', async () => {

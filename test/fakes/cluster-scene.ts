@@ -1,4 +1,5 @@
 import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
+import { certificateSigningRequestType } from '../../src/kube/certificate-requests.ts';
 import { ApiClient } from '../../src/kube/client.ts';
 import {
   namespaceType,
@@ -35,6 +36,7 @@ export const kubernetesTypes: readonly FakeType[] = [
   storageClassType,
   volumeAttributesClassType,
   volumeSnapshotType,
+  certificateSigningRequestType,
 ];
 
 export const systemNamespace = 'lamina-system';

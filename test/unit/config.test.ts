@@ -61,6 +61,7 @@ describe('the command line', () => {
       heartbeatSeconds: 60,
       transferListen: null,
       transferAddress: null,
+      transferRate: Number.POSITIVE_INFINITY,
       imports: 2,
       importRate: Number.POSITIVE_INFINITY,
       reservedFraction: 0,

@@ -16,10 +16,10 @@ export async function createVolume(
   const capabilities = requireServedCapabilities('volume_capabilities', request.volumeCapabilities);
   const size = parseCapacityRange(request.capacityRange);
   const source = parseContentSource(request.volumeContentSource);
-  const { options, pool, claim, fsType } = parseVolumeParameters(request.parameters);
+  const { options, pool, transfer, claim, fsType } = parseVolumeParameters(request.parameters);
   const changes = parseMutableParameters(request.mutableParameters);
   if (fsType !== null) requireSameFilesystem(fsType, capabilities);
-  const placement = { nodes: parseTopologyRequirement(request.accessibilityRequirements), pool, claim };
+  const placement = { nodes: parseTopologyRequirement(request.accessibilityRequirements), pool, transfer, claim };
   const disk = await locks.withVolume(disks.diskIdOf(name), () =>
     disks.createDisk({ name, size, source, options: { ...options, ...changes } }, placement),
   );

@@ -68,11 +68,17 @@ export interface DiskSource {
   id: string;
 }
 
+/** Golden images only; snapshots, too; nothing. Disks never are, as they change. */
+export const transferModes = ['images', 'always', 'never'] as const;
+export type TransferMode = (typeof transferModes)[number];
+
 /** Where a new disk is to be, and for whom. */
 export interface Placement {
   nodes: NodeRequirement;
   /** Name of the pool. */
   pool: string;
+  /** What may be brought from another node, where the pod is to be elsewhere than the source. */
+  transfer: TransferMode;
   /** `namespace/name` of the PersistentVolumeClaim, where the orchestrator has told it. */
   claim: string | null;
 }

@@ -13,6 +13,11 @@ export function imageSnapshotId(key: string): string {
   return imagePrefix + key;
 }
 
+/** `namespace/name` of the DiskImage that a snapshot id stands for; undefined for one of a snapshot. */
+export function imageKeyOf(snapshotId: string): string | undefined {
+  return snapshotId.startsWith(imagePrefix) ? snapshotId.slice(imagePrefix.length) : undefined;
+}
+
 /** The volume context is empty: a disk's own record says all that a node needs to know. */
 export function volumeOf(disk: DiskInfo): Volume {
   return {
@@ -50,9 +55,8 @@ export function parseContentSource(given: VolumeContentSource | undefined): Sour
   switch (given.type?.$case) {
     case 'snapshot': {
       const id = requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId);
-      return id.startsWith(imagePrefix)
-        ? { kind: 'image', id: id.slice(imagePrefix.length) }
-        : { kind: 'snapshot', id };
+      const image = imageKeyOf(id);
+      return image === undefined ? { kind: 'snapshot', id } : { kind: 'image', id: image };
     }
     case 'volume':
       return { kind: 'disk', id: requireId('volume_content_source.volume.volume_id', given.type.value.volumeId) };

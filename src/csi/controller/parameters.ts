@@ -7,7 +7,7 @@ import {
 } from '../../api/names.ts';
 import { KiB, MiB, parseBytes } from '../../lib/bytes.ts';
 import { invalid } from '../validation/text.ts';
-import type { DiskOptions } from './disk-service.ts';
+import { type DiskOptions, type TransferMode, transferModes } from './disk-service.ts';
 
 const minClusterSize = 4 * KiB;
 const maxClusterSize = 2 * MiB;
@@ -33,6 +33,7 @@ const parametersSchema = z
     [parameterNames.pool]: z.string().optional(),
     [parameterNames.clusterSize]: clusterSize.optional(),
     [parameterNames.liveSnapshots]: trueOrFalse.default(false),
+    [parameterNames.transfer]: z.enum(transferModes).default('images'),
     [parameterNames.fsType]: z.enum(['ext4', 'xfs', 'btrfs']).optional(),
     [provisionerMetadataNames[0]]: metadata,
     [provisionerMetadataNames[1]]: metadata,
@@ -63,6 +64,7 @@ const snapshotParametersSchema = z.strictObject(metadataShape(snapshotterMetadat
 export interface VolumeParameters {
   options: DiskOptions;
   pool: string;
+  transfer: TransferMode;
   /** `namespace/name` of the claim, as far as the provisioner tells it. */
   claim: string | null;
   /** Of the StorageClass; the capability's file system is what counts, and must be the same. */
@@ -85,6 +87,7 @@ export function parseVolumeParameters(given: Record<string, string>): VolumePara
       liveSnapshots: parameters.liveSnapshots,
     },
     pool: parameters.pool ?? defaultPoolName,
+    transfer: parameters.transfer,
     claim: claimName && claimNamespace ? `${claimNamespace}/${claimName}` : null,
     fsType: parameters[parameterNames.fsType] ?? null,
   };

@@ -75,7 +75,7 @@ async function usable(creation: Creation, image: DiskImage): Promise<DiskImage> 
 async function declare(creation: Creation): Promise<DiskImage> {
   const { context, request, placement, ref, signal } = creation;
   assertPool(context.rooms, placement.pool);
-  const source = await readSource(context, request.source, signal);
+  const source = await readSource(context, request.source, placement, signal);
   const sizeBytes = chooseSize(request.size, source?.sizeBytes ?? 0);
   const isThick = source === null && takesSpaceAtOnce(request.options.preallocation);
   // From the choice to the reservation nothing is awaited, so that no other call chooses by the same room.

@@ -33,6 +33,12 @@ export function snapshotInfo({ metadata, spec, status }: DiskSnapshot): Snapshot
   };
 }
 
+/** A sealed DiskImage as a snapshot, of a disk that CSI does not know. */
+export function imageInfo(id: string, { metadata, status }: DiskImage): SnapshotInfo {
+  const { virtualSize = 0 } = status;
+  return { id, diskId: '', sizeBytes: virtualSize, createdAt: new Date(metadata.creationTimestamp), ready: true };
+}
+
 function sourceOf(source: DiskImage['spec']['source']): DiskInfo['source'] {
   if (source.type === 'diskImage') {
     const { namespace, name } = source.diskImage;

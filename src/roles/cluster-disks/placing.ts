@@ -14,15 +14,31 @@ export interface SourceFacts {
   nodeName: string;
   /** Name of its pool; null where that is not known any more. */
   poolName: string | null;
+  /** Whether it can be brought to another node. */
+  isMoved: boolean;
 }
 
 /** @throws LaminaError `disk-not-found`, `snapshot-not-found`, `image-not-found`; `busy` where it is not made yet */
 export async function readSource(
   context: ClusterDiskContext,
   source: CreateDiskRequest['source'],
+  placement: Placement,
   signal: AbortSignal,
 ): Promise<SourceFacts | null> {
   if (source === null) return null;
+  return { ...(await factsOf(context, source, signal)), isMoved: isMoved(source, placement) };
+}
+
+/** Whether such a source is brought to where the pod is. */
+function isMoved({ kind }: NonNullable<CreateDiskRequest['source']>, { transfer }: Placement): boolean {
+  return transfer === 'always' ? kind !== 'disk' : transfer === 'images' && kind === 'image';
+}
+
+async function factsOf(
+  context: ClusterDiskContext,
+  source: NonNullable<CreateDiskRequest['source']>,
+  signal: AbortSignal,
+): Promise<Omit<SourceFacts, 'isMoved'>> {
   switch (source.kind) {
     case 'disk':
       return factsOfDisk(await readSourceDisk(context, source.id, signal));
@@ -34,10 +50,10 @@ export async function readSource(
 }
 
 /** @param key `namespace/name` @throws LaminaError `image-not-found`, `invalid-parameter` where it is not sealed, `busy` before it is ready */
-async function readSourceImage(
+export async function readSourceImage(
   { images }: ClusterDiskContext,
   key: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<DiskImage & { spec: { nodeName: string } }> {
   const [namespace, name, ...more] = key.split('/');
   const isName = namespace && name && more.length === 0 && isObjectName(namespace) && isObjectName(name);
@@ -88,7 +104,7 @@ async function readSourceSnapshot(context: ClusterDiskContext, id: string, signa
   return snapshot;
 }
 
-function factsOfDisk({ spec, status }: DiskImage & { spec: { nodeName: string } }): SourceFacts {
+function factsOfDisk({ spec, status }: DiskImage & { spec: { nodeName: string } }): Omit<SourceFacts, 'isMoved'> {
   return { sizeBytes: status.virtualSize ?? 0, nodeName: spec.nodeName, poolName: spec.pool };
 }
 
@@ -96,7 +112,7 @@ async function factsOfSnapshot(
   context: ClusterDiskContext,
   { metadata, spec, status }: DiskSnapshot,
   signal: AbortSignal,
-): Promise<SourceFacts> {
+): Promise<Omit<SourceFacts, 'isMoved'>> {
   const nodeName = spec.nodeName ?? status.nodeName;
   if (nodeName === undefined)
     throw new LaminaError('busy', `it is not known yet which node has snapshot ${metadata.name}`);
@@ -117,7 +133,7 @@ export async function narrowToPod(
   source: CreateDiskRequest['source'],
   signal: AbortSignal,
 ): Promise<Placement> {
-  if (source !== null || !placement.claim) return placement;
+  if (!placement.claim || (source !== null && !isMoved(source, placement))) return placement;
   const claim = await claims.get(refOf(placement.claim), { signal });
   const selected = claim?.selectedNode;
   const { allowed } = placement.nodes;
@@ -145,9 +161,11 @@ export function placeVolume(
   { sizeBytes, isThick }: { sizeBytes: number; isThick: boolean },
   source: SourceFacts | null,
 ): string {
-  if (source) assertReachable(source, pool, nodes.allowed);
-  // Layers are not moved, so the volume is made where its source is.
-  const where = source ? { allowed: [source.nodeName], preferred: [] } : nodes;
+  // Nobody has said where the pod will be, so it is made where nothing has to be brought.
+  const isTransferred =
+    source !== null && source.isMoved && nodes.allowed !== null && !nodes.allowed.includes(source.nodeName);
+  if (source && !isTransferred) assertReachable(source, pool, nodes.allowed);
+  const where = source && !isTransferred ? { allowed: [source.nodeName], preferred: [] } : nodes;
   const choice = chooseNode(rooms.candidates(pool), { ...where, sizeBytes, isThick });
   if ('nodeName' in choice) return choice.nodeName;
   throw new LaminaError(

@@ -9,6 +9,7 @@ import type {
   SizeRange,
   SnapshotInfo,
 } from '../../csi/controller/disk-service.ts';
+import { imageKeyOf } from '../../csi/controller/messages.ts';
 import { keyOf } from '../../kube/objects.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { roomFor } from '../../reconcile/placement.ts';
@@ -19,8 +20,8 @@ import { type ClusterDiskContext, isOfCsi, readOfCsi, refIn, requireSynced } fro
 import { createDisk } from './create.ts';
 import { deleteDisk, deleteSnapshot } from './delete.ts';
 import { growDisk, modifyDisk } from './grow.ts';
-import { diskInfo, isMade, isTaken, snapshotInfo } from './info.ts';
-import { assertPool } from './placing.ts';
+import { diskInfo, imageInfo, isMade, isTaken, snapshotInfo } from './info.ts';
+import { assertPool, readSourceImage } from './placing.ts';
 import { createSnapshot } from './snapshot.ts';
 
 /**
@@ -79,12 +80,15 @@ export class ClusterDiskService implements DiskService {
   }
 
   async deleteSnapshot(snapshotId: string): Promise<void> {
-    await deleteSnapshot(this.#context, snapshotId);
+    // A DiskImage is a person's to delete.
+    if (imageKeyOf(snapshotId) === undefined) await deleteSnapshot(this.#context, snapshotId);
   }
 
   async getSnapshot(snapshotId: string): Promise<SnapshotInfo> {
     const { caches, snapshots } = this.#context;
     requireSynced(caches);
+    const image = imageKeyOf(snapshotId);
+    if (image !== undefined) return imageInfo(snapshotId, await readSourceImage(this.#context, image));
     const ref = refIn(this.#context, snapshotId);
     const cached = caches.snapshots.cache.get(keyOf(ref));
     const snapshot = cached && isOfCsi(cached) ? cached : await readOfCsi(snapshots, ref);

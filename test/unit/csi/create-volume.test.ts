@@ -215,7 +215,7 @@ describe('StorageClass parameters', () => {
   it('that are unknown are refused by name, all of them', async () => {
     expect(await refusal({ parameters: { fromat: 'raw', size: '1' } })).toBe(
       "INVALID_ARGUMENT: [invalid-parameter] parameters: not known: 'fromat', 'size'; known are " +
-        'format, preallocation, pool, clusterSize, liveSnapshots, csi.storage.k8s.io/fstype',
+        'format, preallocation, pool, clusterSize, liveSnapshots, transfer, csi.storage.k8s.io/fstype',
     );
   });
 

@@ -30,7 +30,7 @@ const create = (disks: DiskService) =>
       options: { format: 'qcow2', preallocation: 'off', clusterSizeBytes: null, liveSnapshots: false },
       source: null,
     },
-    { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null },
+    { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null, transfer: 'images' as const },
   );
 const take = (disks: DiskService) =>
   disks.createSnapshot({ name: 'snap-1', diskId: 'pvc-1' }, { allowed: null, preferred: [] });

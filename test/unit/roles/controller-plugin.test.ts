@@ -73,7 +73,7 @@ const createVolume = ({ plugin }: Running, name: string) =>
       options: { format: 'qcow2', preallocation: 'off', clusterSizeBytes: null, liveSnapshots: false },
       source: null,
     },
-    { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null },
+    { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null, transfer: 'images' as const },
   );
 
 describe('of two controllers', () => {

@@ -28,7 +28,12 @@ afterEach(async () => {
   expect(scene.clock.pending, 'timers that are left').toEqual([]);
 });
 
-const anywhere: Placement = { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null };
+const anywhere: Placement = {
+  nodes: { allowed: null, preferred: [] },
+  pool: 'default',
+  claim: null,
+  transfer: 'images' as const,
+};
 const on = (...allowed: string[]): Placement => ({ ...anywhere, nodes: { allowed, preferred: allowed } });
 
 const request = (name: string, some: Partial<CreateDiskRequest> = {}): CreateDiskRequest => ({

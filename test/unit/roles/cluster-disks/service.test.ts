@@ -21,7 +21,12 @@ afterEach(async () => {
   expect(scene.clock.pending, 'timers that are left').toEqual([]);
 });
 
-const anywhere: Placement = { nodes: { allowed: null, preferred: [] }, pool: 'default', claim: null };
+const anywhere: Placement = {
+  nodes: { allowed: null, preferred: [] },
+  pool: 'default',
+  claim: null,
+  transfer: 'images' as const,
+};
 const options = { format: 'qcow2', preallocation: 'off', clusterSizeBytes: null, liveSnapshots: false } as const;
 const bytes = (requiredBytes: number, limitBytes = 0) => ({ requiredBytes, limitBytes });
 

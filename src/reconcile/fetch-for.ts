@@ -1,0 +1,45 @@
+import type { DiskImage } from '../api/objects.ts';
+import type { ReconcileResult } from '../kube/controller.ts';
+import { keyOf } from '../kube/objects.ts';
+import { formatBytes } from '../lib/bytes.ts';
+import type { FetchedContent } from '../transfer/layer-receiver.ts';
+import type { DiskImageReports } from './disk-image-report.ts';
+import type { Origin } from './layer-fetches.ts';
+import type { NodeContext } from './node-context.ts';
+import type { ServedPool } from './node-pools.ts';
+
+export interface FetchWish {
+  image: DiskImage;
+  pool: ServedPool;
+  origin: Origin;
+  /** Makes the record that names what has come. */
+  use: (content: FetchedContent) => Promise<unknown>;
+}
+
+/** How often it is said how far it is. */
+const progressMs = 2000;
+
+/**
+ * Begins to bring what a DiskImage starts from, or says how far that is.
+ *
+ * @throws what the fetch has failed with, once
+ */
+export async function fetchFor(
+  { fetches, nodeName }: NodeContext,
+  reports: DiskImageReports,
+  { image, pool, origin, use }: FetchWish,
+): Promise<ReconcileResult> {
+  const key = keyOf(image.metadata);
+  const state = fetches.look(key);
+  if (state?.kind === 'failed') throw state.error;
+  if (!state) {
+    fetches.start(key, pool, origin, use);
+    const note = `Fetching the ${origin.kind} ${origin.id} of node ${origin.nodeName} to node ${nodeName}.`;
+    reports.tell(image, { type: 'Normal', reason: 'Fetching', action: 'Fetch', note });
+  }
+  const { receivedBytes, totalBytes } = state?.progress ?? { receivedBytes: 0, totalBytes: 0 };
+  const words = `Fetching from node ${origin.nodeName}: ${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}.`;
+  const percent = totalBytes > 0 ? Math.min(99, Math.floor((receivedBytes * 100) / totalBytes)) : 0;
+  await reports.reportNotReady(image, 'Fetching', words, { progress: `${percent}%` });
+  return { againAfterMs: progressMs };
+}
