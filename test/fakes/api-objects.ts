@@ -191,7 +191,7 @@ export class ApiObjects {
       throw conflict(address, 'the object has been modified; please apply your changes to the latest version');
     }
     if (given.uid && given.uid !== before.metadata.uid) throw conflict(address, 'the uid is another one');
-    const isStatus = subresource === 'status';
+    const isStatus = subresource === 'status' || subresource === 'approval';
     const wanted = isStatus ? { ...before, status: manifest['status'] } : manifest;
     const status = hasStatus(type) && !isStatus ? before['status'] : wanted['status'];
     const metadata = { ...(isStatus ? before.metadata : given), ...immutable(before.metadata) };

@@ -5,6 +5,7 @@ import {
   namespaceType,
   persistentVolumeClaimType,
   persistentVolumeType,
+  secretType,
   volumeSnapshotContentType,
 } from '../../src/kube/core-kinds.ts';
 import { ResourceClient } from '../../src/kube/resource-client.ts';
@@ -37,6 +38,7 @@ export const kubernetesTypes: readonly FakeType[] = [
   volumeAttributesClassType,
   volumeSnapshotType,
   certificateSigningRequestType,
+  secretType,
 ];
 
 export const systemNamespace = 'lamina-system';
