@@ -1,13 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { claim, pod } from './objects.ts';
+import { isReady } from './kubectl.ts';
 import { stories } from './stories.ts';
 import { expectWritten, startWriter } from './writer.ts';
 
 const awayMs = 60_000;
 
 stories('an API server that is away for a minute', (scene) => {
-  it('stops no pod from using its volume, and everything goes on when it is back', async () => {
+  it('stops no pod from using its volume, and everything goes on when it is back', { timeout: 600_000 }, async () => {
     const { kubectl, cluster } = scene();
     const node = await startWriter(kubectl, { name: 'used' });
     // Without an API server there is no kubectl exec: files of the pod are looked at by way of its process.
@@ -37,7 +38,8 @@ stories('an API server that is away for a minute', (scene) => {
       await expect.poll(isBack, { timeout: 120_000, interval: 1000 }).toBe('ok');
     }
     await kubectl.apply(claim({ name: 'after' }), pod({ name: 'after', claim: 'after' }));
-    await kubectl.untilReady('after');
+    // Kubernetes' own scheduler and controllers have ended meanwhile, and are restarted with growing pauses.
+    await kubectl.untilObject('pod', 'after', isReady, 300_000);
     await kubectl.snapshot('after', 'used');
     await expectWritten(kubectl, 'used', await done());
   });

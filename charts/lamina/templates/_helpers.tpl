@@ -132,6 +132,10 @@ and told, and a disk that is mounted later appears.
 - --leader-election
 # The next one need not wait until the lease has expired.
 - --feature-gates=ReleaseLeaderElectionOnExit=true
+# An API server that is away for a minute is no reason to end, and to be restarted later and later.
+- --leader-election-lease-duration=137s
+- --leader-election-renew-deadline=107s
+- --leader-election-retry-period=26s
 - --retry-interval-max=1m
 - --kube-api-qps=50
 - --kube-api-burst=100
