@@ -25,6 +25,9 @@ export interface Confinement {
   fileBytes: number;
   /** Open files, which are the descriptors 3, 4, … of the tool: `/proc/self/fd/3`. */
   descriptors: readonly number[];
+  /** Open files to read and write instead of standard input and output. */
+  input?: number;
+  output?: number;
 }
 
 export interface RunResult {
@@ -59,7 +62,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
     killSignal: 'SIGKILL',
     maxBuffer: maxOutputBytes,
     ...(confined
-      ? { stdio: ['ignore', 'pipe', 'pipe', ...confined.descriptors.map((each) => each as OpenDescriptor)] }
+      ? { stdio: standardFiles(confined) }
       : options.input === undefined
         ? { stdin: 'ignore' as const }
         : { input: options.input }),
@@ -75,11 +78,12 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   if (result.timedOut) {
     throw new LaminaError('timeout', `${command}: no end within ${options.timeoutMs} ms; killed`);
   }
-  const { exitCode, stdout, stderr } = result;
+  // Where the output goes into a file, there is none here.
+  const { exitCode, stdout = '', stderr } = result;
   if (exitCode === 0 || (exitCode !== undefined && options.okExitCodes?.includes(exitCode))) {
     return { stdout, stderr, exitCode };
   }
-  throw failure(command, result);
+  throw failure(command, { exitCode, stdout, stderr, signal: result.signal, message: result.message });
 }
 
 /**
@@ -106,6 +110,13 @@ const environment = {
   env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
   extendEnv: false,
 } as const;
+
+function standardFiles({ input, output, descriptors }: Confinement) {
+  const open = (descriptor: number) => descriptor as OpenDescriptor;
+  const stdin = input === undefined ? ('ignore' as const) : open(input);
+  const stdout = output === undefined ? ('pipe' as const) : open(output);
+  return [stdin, stdout, 'pipe' as const, ...descriptors.map(open)] as const;
+}
 
 /** What execa's types know of numbers; it takes any. */
 type OpenDescriptor = 3;

@@ -8,6 +8,8 @@ import { type Confinement, run, toolFailure } from '../lib/exec.ts';
 /** A user that no account has and that owns nothing but the file that is written. */
 export const untrustedUserId = 64738;
 const infoMs = 60_000;
+/** Reading a header takes the least of everything. */
+const infoBytes = 0;
 const longMs = 6 * 3600_000;
 /** Slower than this is no disk of ours, nor QEMU at work on an honest image. */
 const leastBytesPerCpuSecond = 16 * MiB;
@@ -17,10 +19,13 @@ const metadataFraction = 0.02;
 const input = '/proc/self/fd/3';
 const output = '/proc/self/fd/4';
 
+/** What QEMU is told to read; it never guesses. */
+export type UntrustedFormat = 'qcow2' | 'raw' | 'vmdk' | 'vdi' | 'vhdx';
+
 export interface UntrustedImage {
   /** Of the file, readable by everybody. */
   descriptor: number;
-  format: 'qcow2' | 'raw';
+  format: UntrustedFormat;
   /** Virtual, as our own parser has it. */
   sizeBytes: number;
   /** For messages. */
@@ -37,10 +42,29 @@ const infoSchema = z.object({
 
 /** Whether QEMU reads of the image what we did. @throws LaminaError `image-refused` */
 export async function assertSameInfo(image: UntrustedImage): Promise<void> {
-  const stdout = await confinedQemuImg(image, ['info', '-f', image.format, '--output=json', input], infoMs);
+  const sizeBytes = await readInfo(image);
+  if (sizeBytes === image.sizeBytes) return;
+  throw new LaminaError(
+    'image-refused',
+    `${image.name}: QEMU reads a size of ${sizeBytes} bytes in its header, and we ${image.sizeBytes}`,
+  );
+}
+
+/**
+ * What QEMU says how big an image is; it opens no other file for that.
+ *
+ * @throws LaminaError `image-refused` where it is of another format, or has a backing file or a key
+ */
+export async function readInfo(image: Omit<UntrustedImage, 'sizeBytes'>): Promise<number> {
+  const sizeBytes = infoBytes;
+  const stdout = await confinedQemuImg(
+    { ...image, sizeBytes },
+    ['info', '-f', image.format, '--output=json', input],
+    infoMs,
+  );
   const info = infoSchema.safeParse(JSON.parse(stdout)).data;
-  const same = info?.format === image.format && info['virtual-size'] === image.sizeBytes;
-  if (same && info['backing-filename'] === undefined && info.encrypted !== true) return;
+  const isPlain = info?.['backing-filename'] === undefined && info?.encrypted !== true;
+  if (info?.format === image.format && isPlain) return info['virtual-size'];
   throw new LaminaError('image-refused', `${image.name}: QEMU reads another header of it than we do: ${stdout}`);
 }
 
@@ -96,8 +120,22 @@ async function confinedQemuImg(
     const refusal = new LaminaError('image-refused', `${image.name}: QEMU cannot read it: ${failure.stderr.trim()}`, {
       cause: error,
     });
+    if (hasHitLimit(failure, error)) {
+      throw new LaminaError(
+        'image-refused',
+        `${image.name}: QEMU took more time, memory or space for it than any honest image of its size takes`,
+        { cause: error },
+      );
+    }
     throw isVerdict(failure) ? refusal : new LaminaError('import-failed', (error as Error).message, { cause: error });
   }
+}
+
+/** The kernel's words for the limits of time and of what is written; memory that is not given fails in QEMU's. */
+function hasHitLimit({ exitCode, stderr }: { exitCode: number | undefined; stderr: string }, error: unknown): boolean {
+  const { message } = error as Error;
+  const isKilled = exitCode === undefined && /SIGXCPU|SIGXFSZ|SIGKILL/.test(message);
+  return isKilled || exitCode === 152 || exitCode === 153 || /File too large|failed to allocate/i.test(stderr);
 }
 
 /** Of qemu-img itself and on the image: whatever confines it ends with 1, too, and a disk of ours may fail. */

@@ -174,7 +174,7 @@ function hasFailedForGood({ metadata, status }: DiskImage): boolean {
 }
 
 function percentOf({ stage, doneBytes, totalBytes }: ImportProgress): string | null {
-  if (stage === 'converting') return '99%';
+  if (stage === 'converting' || stage === 'unpacking') return '99%';
   if (stage === 'waiting' || totalBytes === null || totalBytes === 0) return null;
   return `${Math.min(99, Math.floor((doneBytes * 100) / totalBytes))}%`;
 }
@@ -185,6 +185,8 @@ function wordsFor({ stage, doneBytes, totalBytes }: ImportProgress): string {
       return 'Waiting for its turn: as many imports run on the node as may.';
     case 'downloading':
       return `Downloading: ${formatBytes(doneBytes)} of ${totalBytes === null ? 'an unknown size' : formatBytes(totalBytes)}.`;
+    case 'unpacking':
+      return `Unpacking: ${formatBytes(doneBytes)} written.`;
     case 'converting':
       return `Converting: ${formatBytes(doneBytes)} written.`;
   }

@@ -81,7 +81,9 @@ stories('pools that cannot be served, or are full', (scene) => {
     };
     await expect.poll(isFull, { timeout: 90_000, interval: 1000 }).toBe('False');
     await kubectl.apply(claim({ name: 'waits', storageClassName: 'lamina-story-small', size: '64Mi' }));
-    await expect.poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 }).toMatch(/no node can have a volume.*room for 0 B/);
+    await expect
+      .poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 })
+      .toMatch(/no node can have a volume.*room for 0 B/);
     await cluster.onNode(node, `rm ${base}/small/filler`);
     await kubectl.apply(pod({ name: 'waits', claim: 'waits' }));
     await kubectl.untilReady('waits');

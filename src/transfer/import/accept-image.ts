@@ -1,8 +1,9 @@
 import { chmod, open } from 'node:fs/promises';
 import { formatBytes, roundUp } from '../../lib/bytes.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import { assertSameInfo, assertUndamaged } from '../../qemu/untrusted-image.ts';
+import { assertSameInfo, assertUndamaged, readInfo } from '../../qemu/untrusted-image.ts';
 import { maximumSizeBytes } from '../../store/create-disk.ts';
+import { acceptVdi, acceptVmdk } from './accept-foreign.ts';
 import { acceptQcow2 } from './accept-qcow2.ts';
 import type { ImportRequest } from './import-request.ts';
 import { probeBytes, probeFormat, type SourceFormat } from './probe-format.ts';
@@ -36,10 +37,19 @@ export async function acceptImage(file: string, { source, signal }: ImportReques
       assertSize(sizeBytes, name);
       return { format, sizeBytes, asItIs: size === sizeBytes };
     }
+    const unsized = { descriptor: handle.fd, format, name, signal };
+    if (format !== 'qcow2') {
+      if (format === 'vmdk') await acceptVmdk(handle, name);
+      if (format === 'vdi') await acceptVdi(handle, name);
+      // Of a parent QEMU itself wants to know nothing (vhdx), or it was found that there is none.
+      const sizeBytes = await readInfo(unsized);
+      assertSize(sizeBytes, name);
+      return { format, sizeBytes, asItIs: false };
+    }
     const header = await acceptQcow2(handle, name);
     const sizeBytes = header.virtualSizeBytes;
     assertSize(sizeBytes, name);
-    const image = { descriptor: handle.fd, format, sizeBytes, name, signal };
+    const image = { ...unsized, sizeBytes };
     await assertSameInfo(image);
     const { leaks } = await assertUndamaged(image);
     return { format, sizeBytes, asItIs: header.asItIs && !leaks };
@@ -49,6 +59,7 @@ export async function acceptImage(file: string, { source, signal }: ImportReques
 }
 
 function assertSize(sizeBytes: number, name: string): void {
+  if (sizeBytes === 0) throw new LaminaError('image-refused', `${name} is a disk of 0 bytes`);
   if (sizeBytes <= maximumSizeBytes) return;
   throw new LaminaError(
     'image-refused',

@@ -8,6 +8,7 @@ import { buildLayer } from './build-layer.ts';
 import { download } from './download.ts';
 import { type ImportContext, type ImportRequest, isFinalImportFailure } from './import-request.ts';
 import { discardImage, IncomingImage } from './incoming-image.ts';
+import { unpack } from './unpack.ts';
 
 /**
  * Makes a sealed image of a file on a web server, or finds the one of that name: fetches it into `incoming`, compares its
@@ -46,7 +47,9 @@ async function importNew(context: ImportContext, request: ImportRequest, id: Ima
   const { pool, checkpoint } = context;
   const { file, digest } = await fetchWhole(context, request, id);
   checkpoint('import-image/downloaded');
-  const accepted = await acceptImage(file, request);
+  const content = await unpack(context, request, file);
+  checkpoint('import-image/unpacked');
+  const accepted = await acceptImage(content, request);
   const sizeBytes = layerSize(accepted, request);
   checkpoint('import-image/accepted');
   const facts = { id, name: request.name, filesystem: null, digest };
@@ -55,7 +58,7 @@ async function importNew(context: ImportContext, request: ImportRequest, id: Ima
     parent: null,
     sizeBytes,
     sealed: true,
-    build: (target) => buildLayer(context, request, { source: file, accepted, target: { file: target, sizeBytes } }),
+    build: (target) => buildLayer(context, request, { source: content, accepted, target: { file: target, sizeBytes } }),
   });
 }
 
