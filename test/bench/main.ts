@@ -10,6 +10,7 @@ import { type BenchOptions, type PartName, readOptions } from './options.ts';
 import { measureChain } from './parts/chain.ts';
 import { measureFio } from './parts/fio.ts';
 import { measureBesideHostPath } from './parts/host-path.ts';
+import { measureKind } from './parts/kind.ts';
 import { measureLatency } from './parts/latency.ts';
 import { measureMemory } from './parts/memory.ts';
 import { measureOperator } from './parts/operator.ts';
@@ -31,6 +32,7 @@ const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
   memory: measureMemory,
   transfer: measureTransfer,
   operator: measureOperator,
+  kind: measureKind,
 };
 
 /** `make bench`. Exits with 0 when everything was measured, whether or not it meets its target: the table says so. */

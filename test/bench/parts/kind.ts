@@ -1,0 +1,196 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { systemNamespace } from '../../cluster/objects.ts';
+import { applySnapshotDefinitions, helm, loadImages, untilServing } from '../../e2e/installation.ts';
+import { KindCluster } from '../../e2e/kind-cluster.ts';
+import { Kubectl } from '../../e2e/kubectl.ts';
+import { findMachine } from '../../e2e/machine.ts';
+import { claim, pod, snapshot } from '../../e2e/objects.ts';
+import { type Bench, timed } from '../bench.ts';
+import { medianResult, type Result } from '../results.ts';
+import { percentile } from '../statistics.ts';
+
+/** What a user of a cluster waits for. Every figure has the time in it that kubectl itself takes, which is measured, too. */
+export async function measureKind(bench: Bench): Promise<Result[]> {
+  const machine = findMachine();
+  if ('missing' in machine) {
+    bench.say(`kind: not measured: ${machine.missing}`);
+    return [];
+  }
+  const directory = await mkdtemp(path.join(tmpdir(), 'lamina-bench-'));
+  const cluster = new KindCluster('lamina-bench', path.join(directory, 'kubeconfig'));
+  try {
+    bench.say('kind: making a cluster of three nodes, and installing the chart');
+    await cluster.create(machine);
+    await loadImages(cluster);
+    const kubectl = new Kubectl(cluster.kubeconfig, 'default');
+    await applySnapshotDefinitions(kubectl, machine);
+    await helm(kubectl, 'install', { args: ['--create-namespace'] });
+    await untilServing(kubectl, cluster.workers);
+    return [
+      ...(await measureOne(bench, kubectl)),
+      ...(await measureMany(bench, kubectl)),
+      ...(await measureFio(bench, kubectl, cluster)),
+      ...(await measureMemory(kubectl, cluster)),
+    ];
+  } finally {
+    await cluster.destroy();
+    await rm(directory, { recursive: true });
+  }
+}
+
+const waitFor = (kubectl: Kubectl, what: string, condition: string) =>
+  kubectl.run(['wait', what, `--for=${condition}`, '--timeout=300s'], { timeoutMs: 310_000 });
+const bound = 'jsonpath={.status.phase}=Bound';
+const ready = 'condition=Ready';
+
+/** One volume at a time. */
+async function measureOne({ effort, say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
+  const ms = { kubectl: [], running: [], snapshot: [], restored: [] } as Record<string, number[]>;
+  const measure = async (what: string, work: () => Promise<unknown>) => ms[what]?.push((await timed(work)).ms);
+  for (let round = 0; round < effort.calls / 4; round++) {
+    signal.throwIfAborted();
+    say(`kind: one volume, round ${round + 1}`);
+    await measure('kubectl', async () => {
+      await kubectl.apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `round-${round}` } });
+      await waitFor(kubectl, `configmap/round-${round}`, 'jsonpath={.kind}=ConfigMap');
+    });
+    await measure('running', async () => {
+      await kubectl.apply(claim({ name: 'one' }), pod({ name: 'one', claim: 'one' }));
+      await waitFor(kubectl, 'pod/one', ready);
+    });
+    await measure('snapshot', async () => {
+      await kubectl.apply(snapshot('one', 'one'));
+      await waitFor(kubectl, 'volumesnapshot/one', 'jsonpath={.status.readyToUse}=true');
+    });
+    await measure('restored', async () => {
+      const restored = claim({ name: 'restored' });
+      const dataSource = { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: 'one' };
+      await kubectl.apply(
+        { ...restored, spec: { ...restored.spec, dataSource } },
+        pod({ name: 'restored', claim: 'restored' }),
+      );
+      await waitFor(kubectl, 'pvc/restored', bound);
+    });
+    for (const name of ['restored', 'one']) await kubectl.remove('pod', name);
+    for (const name of ['restored', 'one']) await kubectl.remove('pvc', name);
+    await kubectl.remove('volumesnapshot', 'one');
+  }
+  const { kubectl: own = [], running = [], snapshot: taken = [], restored = [] } = ms;
+  return [
+    medianResult('kubectl alone: apply, and wait for what is so', 'ms', own),
+    medianResult('a claim and its pod, until the pod is ready', 'ms', running),
+    medianResult('the same, 95 of 100', 'ms', [percentile(running, 95)]),
+    medianResult('a VolumeSnapshot, until it can be used', 'ms', taken),
+    medianResult('a restore, until it is bound', 'ms', restored),
+  ];
+}
+
+const many = 50;
+
+async function measureMany({ say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
+  signal.throwIfAborted();
+  say(`kind: ${many} volumes and their pods at once`);
+  const names = Array.from({ length: many }, (_, index) => `many-${index}`);
+  const startMs = performance.now();
+  await kubectl.apply(...names.flatMap((name) => [claim({ name }), pod({ name, claim: name })]));
+  const until = async (what: string, condition: string) => {
+    const each = names.map(async (name) => {
+      await waitFor(kubectl, `${what}/${name}`, condition);
+      return performance.now() - startMs;
+    });
+    return Promise.all(each);
+  };
+  const boundMs = await until('pvc', bound);
+  const readyMs = await until('pod', ready);
+  await kubectl.run(['delete', 'pod', ...names, '--wait'], { timeoutMs: 300_000 });
+  await kubectl.run(['delete', 'pvc', ...names, '--wait'], { timeoutMs: 300_000 });
+  return [
+    medianResult(`${many} claims with pods at once, until bound`, 'ms', boundMs),
+    medianResult('the same, 95 of 100', 'ms', [percentile(boundMs, 95)]),
+    medianResult(`${many} pods at once, until ready`, 'ms', readyMs),
+    medianResult('the same, 95 of 100', 'ms', [percentile(readyMs, 95)]),
+  ];
+}
+
+/** In a pod against a file beside the pool on the same node, in turns. */
+async function measureFio({ effort, say, signal }: Bench, kubectl: Kubectl, cluster: KindCluster): Promise<Result[]> {
+  const [node] = cluster.workers;
+  const volumes = { qcow2: 'lamina', raw: 'lamina-raw' } as const;
+  for (const [name, storageClassName] of Object.entries(volumes)) {
+    await kubectl.apply(claim({ name, storageClassName, size: '2Gi' }), pod({ name, claim: name, node }));
+    await kubectl.untilReady(name);
+  }
+  // The pod sees the node's own file by way of a volume of the node.
+  const { spec, ...own } = pod({ name: 'own', claim: '', node });
+  const hostPath = { path: '/var/lib/lamina-bench', type: 'DirectoryOrCreate' };
+  await kubectl.apply({ ...own, spec: { ...spec, volumes: [{ name: 'data', hostPath }] } });
+  await kubectl.untilReady('own');
+  const results: Result[] = [];
+  try {
+    for (const [pattern, block] of [
+      ['randread', '4k'],
+      ['randwrite', '4k'],
+      ['read', '1M'],
+      ['write', '1M'],
+    ] as const) {
+      const iops: Record<string, number[]> = { own: [], qcow2: [], raw: [] };
+      for (let round = 0; round < effort.rounds; round++) {
+        signal.throwIfAborted();
+        for (const [name, measured] of Object.entries(iops)) {
+          measured.push(await fioIn(kubectl, name, { pattern, block, seconds: effort.fioSeconds }));
+        }
+      }
+      say(`kind: fio ${pattern} is measured`);
+      for (const name of ['qcow2', 'raw']) {
+        const ratios = (iops[name] ?? []).map((value, index) => value / (iops['own']?.[index] ?? Number.NaN));
+        results.push(
+          medianResult(`${pattern} ${block} in a pod, ${name} volume / the node’s own file`, 'ratio', ratios),
+        );
+      }
+    }
+  } finally {
+    await kubectl.remove('pod', 'own');
+    for (const name of Object.keys(volumes)) await kubectl.remove('pod', name);
+    for (const name of Object.keys(volumes)) await kubectl.remove('pvc', name);
+    await cluster.onNode(node, 'rm -rf /var/lib/lamina-bench');
+  }
+  return results;
+}
+
+async function fioIn(
+  kubectl: Kubectl,
+  name: string,
+  { pattern, block, seconds }: { pattern: string; block: string; seconds: number },
+): Promise<number> {
+  const job = `fio --name=x --filename=/data/fio --size=512M --direct=1 --ioengine=libaio --iodepth=32 --rw=${pattern} --bs=${block}`;
+  const printed = await kubectl.inPod(name, `${job} --time_based --runtime=${seconds} --output-format=json`);
+  const [{ read, write }] = (JSON.parse(printed) as { jobs: [{ read: { iops: number }; write: { iops: number } }] })
+    .jobs;
+  return read.iops + write.iops;
+}
+
+/** Of all processes of each container. */
+async function measureMemory(kubectl: Kubectl, cluster: KindCluster): Promise<Result[]> {
+  const pods = await kubectl.in(systemNamespace).list('pods');
+  const megabytes = new Map<string, number[]>();
+  for (const node of cluster.workers) {
+    for (const { metadata, spec } of pods.filter((each) => each.spec.nodeName === node)) {
+      const kind = metadata.labels?.['app.kubernetes.io/component'] ?? metadata.name;
+      for (const { name } of spec.containers as { name: string }[]) {
+        const script = `crictl ps -q --label io.kubernetes.pod.uid=${metadata.uid} --name '^${name}$' | head -n 1 | xargs -r crictl inspect -o go-template --template '{{.info.pid}}'`;
+        const pid = (await cluster.onNode(node, script)).trim();
+        const statuses = await cluster.onNode(
+          node,
+          `for each in $(pgrep --ns ${pid} --nslist pid); do cat /proc/$each/status 2>/dev/null || true; done`,
+        );
+        const key = `memory of ${name} (${kind})`;
+        const kilobytes = [...statuses.matchAll(/^VmRSS:\s+(\d+)/gm)].map((match) => Number(match[1]));
+        const found = kilobytes.reduce((sum, each) => sum + each, 0) / 1024;
+        megabytes.set(key, [...(megabytes.get(key) ?? []), found]);
+      }
+    }
+  }
+  return [...megabytes].map(([name, values]) => medianResult(name, 'MB', values));
+}
