@@ -25,6 +25,7 @@ export function importContext(
     clock: systemClock,
     checkpoint,
     stallMs: 1000,
+    mayReachItself: true,
   };
 }
 

@@ -39,6 +39,7 @@ export class NodeScene {
     clock: systemClock,
     checkpoint: () => {},
     stallMs: 1000,
+    mayReachItself: true,
     onEnded: () => {},
   });
   /** The step at which the process is to die, as an exception nobody expects. */

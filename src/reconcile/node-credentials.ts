@@ -44,17 +44,19 @@ export class NodeCredentials {
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, random, logger, onChange } = this.#options;
+    let told: Credentials | undefined;
     while (!signal.aborted) {
       try {
         if (!this.#current || needsRenewal(this.#current.certificate, clock.now())) {
           this.#current = await this.#obtain(signal);
-          this.#complaint = '';
-          await onChange(this.#current);
           logger.info({}, 'got a certificate for transfers between nodes');
         }
+        if (told !== this.#current) await onChange(this.#current);
+        told = this.#current;
+        this.#complaint = '';
       } catch (error) {
         if (signal.aborted) return;
-        if (messageOf(error) !== this.#complaint) logger.warn({ error }, 'no certificate for transfers between nodes');
+        if (messageOf(error) !== this.#complaint) logger.warn({ error }, 'this node takes no part in transfers yet');
         this.#complaint = messageOf(error);
       }
       await pause(clock, lookMs * (0.75 + random() / 2), signal);

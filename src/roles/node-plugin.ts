@@ -236,6 +236,7 @@ export class NodePlugin {
       clock,
       checkpoint: this.#checkpoint,
       stallMs,
+      mayReachItself: false,
       onEnded: (key) => this.#controllers.images.enqueue(key),
     });
   }

@@ -37,7 +37,13 @@ async function receive(
   const { offsetBytes: from, validator } = incoming;
   const headers: Record<string, string> =
     from > 0 && validator !== null ? { range: `bytes=${from}-`, 'if-range': validator } : {};
-  const body = await httpGet({ source, headers, stallMs: context.stallMs, signal });
+  const body = await httpGet({
+    source,
+    headers,
+    stallMs: context.stallMs,
+    mayReachItself: context.mayReachItself,
+    signal,
+  });
   try {
     const totalBytes = await begin(source.url, body, incoming);
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);

@@ -2,6 +2,7 @@ import { type ClientRequest, type IncomingMessage, request as plainRequest } fro
 import { request as tlsRequest } from 'node:https';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
 import type { HttpSource } from './import-request.ts';
+import { assertReachable, lookupReachable } from './reachable.ts';
 
 const maxRedirects = 10;
 const redirects: readonly number[] = [301, 302, 303, 307, 308];
@@ -11,6 +12,8 @@ export interface Get {
   /** Of this request; sent to every origin that it is redirected to. */
   headers: Readonly<Record<string, string>>;
   stallMs: number;
+  /** Whether what only this machine itself can reach may be asked, as in tests. */
+  mayReachItself: boolean;
   signal: AbortSignal;
 }
 
@@ -45,9 +48,12 @@ function nextUrl(from: URL, location: string): URL {
   return next;
 }
 
-async function getOnce(url: URL, { source, headers, stallMs, signal }: Get): Promise<IncomingMessage> {
+async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
+  const { source, headers, stallMs, mayReachItself, signal } = get;
   signal.throwIfAborted();
-  const options = { headers: { 'accept-encoding': 'identity', 'user-agent': 'lamina', ...headers }, signal };
+  if (!mayReachItself) assertReachable(url);
+  const lookup = mayReachItself ? {} : { lookup: lookupReachable };
+  const options = { ...lookup, headers: { 'accept-encoding': 'identity', 'user-agent': 'lamina', ...headers }, signal };
   const ca = source.certificateAuthority === null ? {} : { ca: source.certificateAuthority };
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   let sent: ClientRequest;
@@ -69,6 +75,7 @@ async function getOnce(url: URL, { source, headers, stallMs, signal }: Get): Pro
 }
 
 export function unreachable(url: URL | string, error: unknown): LaminaError {
+  if (error instanceof LaminaError) return error;
   const code = (error as { code?: unknown }).code;
   const why = typeof code === 'string' ? `${messageOf(error)} (${code})` : messageOf(error);
   return new LaminaError('source-unavailable', `${String(url)}: ${why}`, { cause: error });

@@ -21,6 +21,8 @@ export interface ImportContext {
   checkpoint: (step: ImportStep) => void;
   /** Where a server sends nothing for so long, the connection is given up, and another made. */
   stallMs: number;
+  /** Whether a source may be what only this machine itself can reach, as in tests. */
+  mayReachItself: boolean;
 }
 
 export interface HttpSource {
