@@ -47,10 +47,17 @@ async function declareDisk(kube: Kube, index: number, nodeName: string): Promise
   const name = `pvc-${String(index).padStart(8, '0')}-5c61-4a5e-9a3c-0123456789ab`;
   const metadata = {
     ...{ namespace: systemNamespace, name, finalizers: [finalizers.disk] },
-    annotations: { [annotations.csiName]: name, [annotations.claim]: `big/data-${index}` },
+    // All of it was noted long ago.
+    annotations: {
+      [annotations.csiName]: name,
+      [annotations.claim]: `big/data-${index}`,
+      [annotations.claimedBy]: `PersistentVolume ${name}`,
+    },
   };
   await kube.diskImages.create({ ...{ spec: { size: '1Gi', pool: simulatedPool, nodeName } }, metadata });
   await kube.volumes.create({ ...{ spec: volumeSpec(name, nodeName) }, metadata: { name } });
+  // Else Kubernetes says so, of all of them, for ten minutes.
+  await kube.volumes.mergePatch({ name }, { status: { phase: 'Available' } }, { subresource: 'status' });
   const conditions = [
     condition('Placed', 'NodeGiven'),
     condition('Ready', 'Made'),

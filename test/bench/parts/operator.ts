@@ -101,7 +101,7 @@ async function settled({ kube }: Cluster): Promise<void> {
     last = [...(await kube.writes()).values()].reduce((sum, count) => sum + count, 0);
     return last === before;
   };
-  if (!(await pollUntil(isSettled, { timeoutMs: 120_000, intervalMs: 5000 }))) throw new Error('it does not settle');
+  if (!(await pollUntil(isSettled, { timeoutMs: 900_000, intervalMs: 5000 }))) throw new Error('it does not settle');
 }
 
 function countOfOurs(writes: ReadonlyMap<string, number>): number {
