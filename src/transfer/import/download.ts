@@ -37,13 +37,8 @@ async function receive(
   const { offsetBytes: from, validator } = incoming;
   const headers: Record<string, string> =
     from > 0 && validator !== null ? { range: `bytes=${from}-`, 'if-range': validator } : {};
-  const body = await httpGet({
-    source,
-    headers,
-    stallMs: context.stallMs,
-    mayReachItself: context.mayReachItself,
-    signal,
-  });
+  const { stallMs, mayReachItself } = context;
+  const body = await httpGet({ source, headers, stallMs, mayReachItself, signal });
   try {
     const totalBytes = await begin(source.url, body, incoming);
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);

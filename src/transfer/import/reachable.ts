@@ -1,4 +1,4 @@
-import { lookup as resolve, type LookupOptions } from 'node:dns';
+import { lookup as resolve } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { LaminaError } from '../../lib/errors.ts';
 
@@ -27,10 +27,10 @@ export function assertReachable({ hostname, href }: URL): void {
 
 /** Resolves names as usual, but not to such addresses; what is connected to is what was looked at. */
 export const lookupReachable: LookupFunction = (hostname, options, callback) => {
-  resolve(hostname, options as LookupOptions, (error, address, family) => {
+  resolve(hostname, options, (error, address, family) => {
     const addresses = typeof address === 'string' ? [address] : (address ?? []).map((each) => each.address);
     const forbidden = error ? undefined : addresses.find(isOwnAddress);
-    if (forbidden === undefined) callback(error, address as string, family);
+    if (forbidden === undefined) callback(error, address, family);
     else callback(denied(hostname, forbidden), '', 0);
   });
 };
