@@ -1,7 +1,9 @@
+import { read as readFile } from 'node:fs';
 import * as z from 'zod';
 import { GiB, MiB } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { type Confinement, run, toolFailure } from '../lib/exec.ts';
+import { type Confinement, limitReached } from '../lib/confinement.ts';
+import { run, type ToolFailure, toolFailure } from '../lib/exec.ts';
 
 /** qemu-img on images that somebody else has made: without privileges and network, and with limits. */
 
@@ -93,15 +95,39 @@ async function confinedQemuImg(
     if (failure.stderr.includes('No space left on device')) {
       throw new LaminaError('pool-full', `${image.name}: the pool became full`, { cause: error });
     }
-    const refusal = new LaminaError('image-refused', `${image.name}: QEMU cannot read it: ${failure.stderr.trim()}`, {
-      cause: error,
-    });
-    throw isVerdict(failure) ? refusal : new LaminaError('import-failed', (error as Error).message, { cause: error });
+    throw await verdictOn(image, failure, error as Error);
   }
 }
 
+/** What came of the image is final; what came of this machine is not. */
+async function verdictOn(image: UntrustedImage, failure: ToolFailure, cause: Error): Promise<LaminaError> {
+  const { name } = image;
+  const limit = limitReached(failure);
+  if (limit !== undefined) return new LaminaError('image-refused', `${name} ${limit}: ${cause.message}`, { cause });
+  if (!(await isVerdict(image, failure))) return new LaminaError('import-failed', cause.message, { cause });
+  return new LaminaError('image-refused', `${name}: QEMU cannot read it: ${failure.stderr.trim()}`, { cause });
+}
+
 /** Of qemu-img itself and on the image: whatever confines it ends with 1, too, and a disk of ours may fail. */
-function isVerdict({ exitCode, stderr }: { exitCode: number | undefined; stderr: string }): boolean {
-  const isOurs = /Input\/output error|Cannot allocate memory|Permission denied|Operation not permitted/.test(stderr);
-  return exitCode === 1 && stderr.startsWith('qemu-img: ') && !isOurs;
+async function isVerdict({ descriptor }: UntrustedImage, { exitCode, stderr }: ToolFailure): Promise<boolean> {
+  if (exitCode !== 1 || !stderr.startsWith('qemu-img: ')) return false;
+  if (/Permission denied|Operation not permitted|error while writing/.test(stderr)) return false;
+  // QEMU says the same of a bad disk and of compressed clusters that are no such thing.
+  return !stderr.includes('Input/output error') || readsWhole(descriptor);
+}
+
+async function readsWhole(descriptor: number): Promise<boolean> {
+  const buffer = Buffer.alloc(MiB);
+  try {
+    for (let at = 0, bytes = -1; bytes !== 0; at += bytes) bytes = await readAt(descriptor, buffer, at);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readAt(descriptor: number, buffer: Buffer, position: number): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  readFile(descriptor, buffer, 0, buffer.length, position, (error, bytes) => (error ? reject(error) : resolve(bytes)));
+  return promise;
 }
