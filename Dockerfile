@@ -9,7 +9,7 @@ RUN node scripts/build.ts
 FROM node:24-trixie-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-      btrfs-progs e2fsprogs kmod mount perl-base qemu-utils util-linux xfsprogs \
+      btrfs-progs e2fsprogs gzip kmod mount perl-base qemu-utils util-linux xfsprogs xz-utils zstd \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*.log /var/log/apt \
       /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx
 COPY --from=build /lamina/dist /opt/lamina/dist

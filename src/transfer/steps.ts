@@ -16,7 +16,7 @@ export type TransferStep = StepsOf<typeof transferSteps>;
 
 /** The same of an import; `progressed` is reported again and again. What follows are the steps of create-image. */
 export const importSteps = {
-  'import-image': ['begun', 'progressed', 'downloaded', 'accepted'],
+  'import-image': ['begun', 'progressed', 'downloaded', 'unpacked', 'accepted'],
 } as const;
 
 export type ImportStep = StepsOf<typeof importSteps>;

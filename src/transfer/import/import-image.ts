@@ -8,10 +8,11 @@ import { buildLayer } from './build-layer.ts';
 import { download } from './download.ts';
 import { type ImportContext, type ImportRequest, isFinalImportFailure } from './import-request.ts';
 import { discardImage, IncomingImage } from './incoming-image.ts';
+import { unpack } from './unpack.ts';
 
 /**
  * Makes a sealed image of a file on a web server, or finds the one of that name: fetches it into `incoming`, compares its
- * checksum, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
+ * checksum, unpacks it where it is compressed, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
  * is aborted or the process dies, and the next call goes on with it; nothing is kept where the pool is full, nor of what
  * is refused.
  *
@@ -44,8 +45,10 @@ export async function discardImport(context: Pick<ImportContext, 'pool' | 'lock'
 
 async function importNew(context: ImportContext, request: ImportRequest, id: ImageId): Promise<ImageRecord> {
   const { pool, checkpoint } = context;
-  const { file, digest } = await fetchWhole(context, request, id);
+  const { file: fetched, digest } = await fetchWhole(context, request, id);
   checkpoint('import-image/downloaded');
+  const file = await unpack(context, request, fetched);
+  checkpoint('import-image/unpacked');
   const accepted = await acceptImage(file, request);
   const sizeBytes = layerSize(accepted, request);
   checkpoint('import-image/accepted');

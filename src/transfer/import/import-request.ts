@@ -26,7 +26,7 @@ export interface ImportContext {
 export interface HttpSource {
   kind: 'http';
   url: string;
-  /** `sha256:HEX` or `sha512:HEX` of the bytes at the URL; null: nobody said. */
+  /** `sha256:HEX` or `sha512:HEX` of the bytes at the URL, compressed where they are; null: nobody said. */
   checksum: string | null;
   /** Sent to the origin of `url` only, and never without TLS where the URL has it. */
   headers: Readonly<Record<string, string>>;
@@ -50,7 +50,7 @@ export interface ImportRequest {
 
 export interface ImportProgress {
   /** `waiting`: as many imports run as may. */
-  stage: 'waiting' | 'downloading' | 'converting';
+  stage: 'waiting' | 'downloading' | 'unpacking' | 'converting';
   doneBytes: number;
   /** Of this stage; null where nobody knows. */
   totalBytes: number | null;
