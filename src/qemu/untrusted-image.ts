@@ -19,10 +19,12 @@ const metadataFraction = 0.02;
 const input = '/proc/self/fd/3';
 const output = '/proc/self/fd/4';
 
+export type UntrustedFormat = 'qcow2' | 'raw' | 'vmdk' | 'vdi' | 'vhdx';
+
 export interface UntrustedImage {
   /** Of the file, readable by everybody. */
   descriptor: number;
-  format: 'qcow2' | 'raw';
+  format: UntrustedFormat;
   /** Virtual, as our own parser has it. */
   sizeBytes: number;
   /** For messages. */
@@ -35,6 +37,10 @@ const infoSchema = z.object({
   'virtual-size': z.int().nonnegative(),
   'backing-filename': z.string().optional(),
   encrypted: z.boolean().optional(),
+  /** What it has opened, from QEMU 8 on. */
+  children: z
+    .array(z.object({ name: z.string(), info: z.object({ children: z.array(z.unknown()).max(0).optional() }) }))
+    .optional(),
 });
 
 /** Whether QEMU reads of the image what we did. @throws LaminaError `image-refused` */
@@ -42,7 +48,8 @@ export async function assertSameInfo(image: UntrustedImage): Promise<void> {
   const stdout = await confinedQemuImg(image, ['info', '-f', image.format, '--output=json', input], infoMs);
   const info = infoSchema.safeParse(JSON.parse(stdout)).data;
   const same = info?.format === image.format && info['virtual-size'] === image.sizeBytes;
-  if (same && info['backing-filename'] === undefined && info.encrypted !== true) return;
+  const alone = info?.children === undefined || (info.children.length === 1 && info.children[0]?.name === 'file');
+  if (same && alone && info['backing-filename'] === undefined && info.encrypted !== true) return;
   throw new LaminaError('image-refused', `${image.name}: QEMU reads another header of it than we do: ${stdout}`);
 }
 
@@ -52,7 +59,7 @@ const checkSchema = z.object({
   leaks: z.int().default(0),
 });
 
-/** @returns whether clusters of a qcow2 are lost, which harms nobody. @throws LaminaError `image-refused` where it is damaged */
+/** @returns whether clusters are lost, which harms nobody. @throws LaminaError `image-refused` where it is damaged */
 export async function assertUndamaged(image: UntrustedImage): Promise<{ leaks: boolean }> {
   const stdout = await confinedQemuImg(image, ['check', '-f', image.format, '--output=json', input], longMs);
   const report = checkSchema.safeParse(JSON.parse(stdout)).data;
@@ -110,7 +117,8 @@ async function verdictOn(image: UntrustedImage, failure: ToolFailure, cause: Err
 
 /** Of qemu-img itself and on the image: whatever confines it ends with 1, too, and a disk of ours may fail. */
 async function isVerdict({ descriptor }: UntrustedImage, { exitCode, stderr }: ToolFailure): Promise<boolean> {
-  if (exitCode !== 1 || !stderr.startsWith('qemu-img: ')) return false;
+  // A driver may say more before it.
+  if (exitCode !== 1 || !/^qemu-img: /m.test(stderr)) return false;
   if (/Permission denied|Operation not permitted|error while writing/.test(stderr)) return false;
   // QEMU says the same of a bad disk and of compressed clusters that are no such thing.
   return !stderr.includes('Input/output error') || readsWhole(descriptor);

@@ -1,6 +1,6 @@
 import { LaminaError } from '../../lib/errors.ts';
+import type { UntrustedFormat } from '../../qemu/untrusted-image.ts';
 
-export type SourceFormat = 'qcow2' | 'raw';
 export type Compression = 'gzip' | 'xz' | 'zstd';
 
 /** So many bytes from the start tell every format that is known. */
@@ -23,9 +23,15 @@ const compressions: readonly { name: Compression; bytes: Buffer }[] = [
   { name: 'zstd', bytes: Buffer.from('28b52ffd', 'hex') },
 ];
 
+const formats: readonly { at: number; bytes: Buffer; format: UntrustedFormat }[] = [
+  { at: 0, bytes: Buffer.from('514649fb', 'hex'), format: 'qcow2' },
+  { at: 0, bytes: Buffer.from('KDMV'), format: 'vmdk' },
+  { at: 0, bytes: Buffer.from('vhdxfile'), format: 'vhdx' },
+  { at: 0x40, bytes: Buffer.from('7f10dabe', 'hex'), format: 'vdi' },
+];
+
 /** What begins so is no disk: taken for raw, it would be a silent wrong answer. */
 const refused: readonly Signature[] = [
-  { at: 0, bytes: 'KDMV', what: 'a VMDK image', hint: convert },
   {
     at: 0,
     bytes: '# Disk DescriptorFile',
@@ -33,8 +39,6 @@ const refused: readonly Signature[] = [
     hint: convert,
   },
   { at: 0, bytes: 'COWD', what: 'an old VMDK image', hint: convert },
-  { at: 0x40, bytes: Buffer.from('7f10dabe', 'hex'), what: 'a VDI image', hint: convert },
-  { at: 0, bytes: 'vhdxfile', what: 'a VHDX image', hint: convert },
   { at: 0, bytes: 'conectix', what: 'a VHD image', hint: convert },
   { at: 0, bytes: Buffer.from('QED\0', 'latin1'), what: 'a QED image', hint: convert },
   { at: 0, bytes: 'WithoutFreeSpace', what: 'a Parallels image', hint: convert },
@@ -54,9 +58,10 @@ export function compressionOf(head: Buffer): Compression | null {
  * Of what format an image is, by its first bytes alone. Whatever has no mark of its own is raw.
  * @throws LaminaError `image-refused` for what is no disk image, or of a kind that is not imported
  */
-export function probeFormat(head: Buffer, name: string): SourceFormat {
+export function probeFormat(head: Buffer, name: string): UntrustedFormat {
   if (head.length === 0) throw new LaminaError('image-refused', `${name} is empty`);
-  if (begins(head, 0, Buffer.from('514649fb', 'hex'))) return 'qcow2';
+  const known = formats.find(({ at, bytes }) => begins(head, at, bytes));
+  if (known) return known.format;
   const compression = compressionOf(head);
   if (compression) {
     throw new LaminaError('image-refused', `${name} is compressed with ${compression} inside of another: ${unpack}`);
