@@ -69,7 +69,7 @@ interface Unpacking {
 }
 
 async function unpackTo(
-  { space }: ImportContext,
+  { space, checkpoint }: ImportContext,
   request: ImportRequest,
   { source, compression, output, limitBytes }: Unpacking,
 ): Promise<void> {
@@ -82,6 +82,7 @@ async function unpackTo(
     at += block.length;
     request.onProgress?.({ stage: 'unpacking', doneBytes: at, totalBytes: null });
     if (at - checkedAt < commitBytes) continue;
+    checkpoint('import-image/unpack-progressed');
     await space.assertRoom(commitBytes);
     checkedAt = at;
   }
