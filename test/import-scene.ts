@@ -8,7 +8,7 @@ import type { StoreStep } from '../src/store/steps.ts';
 import type { ImageRecord } from '../src/store/records.ts';
 import { ImportGate } from '../src/transfer/import/import-gate.ts';
 import { importImage } from '../src/transfer/import/import-image.ts';
-import type { ImportContext, ImportRequest } from '../src/transfer/import/import-request.ts';
+import type { HttpSource, ImportContext, ImportRequest } from '../src/transfer/import/import-request.ts';
 import type { ImportStep } from '../src/transfer/steps.ts';
 import type { DetachedPool } from './detached-pool.ts';
 
@@ -28,7 +28,7 @@ export function importContext(
   };
 }
 
-export type Wish = Partial<Omit<ImportRequest, 'source'>> & Partial<ImportRequest['source']> & { url: string };
+export type Wish = Partial<Omit<ImportRequest, 'source'>> & Partial<HttpSource> & { url: string };
 
 export async function importFrom(context: ImportContext, wish: Wish): Promise<ImageRecord> {
   const { url, checksum = null, headers = {}, certificateAuthority = null, ...rest } = wish;

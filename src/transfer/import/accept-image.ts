@@ -8,7 +8,7 @@ import { acceptVdi } from './accept-vdi.ts';
 import { acceptVhdx } from './accept-vhdx.ts';
 import { acceptVmdk } from './accept-vmdk.ts';
 import { type ForeignFile, foreignFile, makeWhole, refusal } from './foreign-file.ts';
-import type { ImportRequest } from './import-request.ts';
+import { type ImportRequest, sourceName } from './import-request.ts';
 import { probeBytes, probeFormat } from './probe-format.ts';
 
 /** ADR 3. */
@@ -31,7 +31,7 @@ export async function acceptImage(file: string, { source, signal }: ImportReques
   await chmod(file, 0o644);
   const handle = await open(file, 'r');
   try {
-    const name = source.url;
+    const name = sourceName(source);
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(probeBytes), 0, probeBytes, 0);
     const read = await readHeader(handle, probeFormat(buffer.subarray(0, bytesRead), name), name);
     const { format, sizeBytes } = read;
@@ -82,6 +82,6 @@ export function layerSize({ sizeBytes: foundBytes }: Accepted, { sizeBytes, sour
   if (foundBytes <= sizeBytes) return sizeBytes;
   throw new LaminaError(
     'size-out-of-range',
-    `${source.url} is a disk of ${foundBytes} bytes and does not fit into ${sizeBytes}: ask for at least as much, or for no size`,
+    `${sourceName(source)} is a disk of ${foundBytes} bytes and does not fit into ${sizeBytes}: ask for at least as much, or for no size`,
   );
 }

@@ -4,7 +4,7 @@ import { createImage as createBlank, growImage } from '../../qemu/qemu-img.ts';
 import { convertUntrusted, type UntrustedImage, untrustedUserId } from '../../qemu/untrusted-image.ts';
 import { commitBytes } from '../incoming-layer.ts';
 import type { Accepted } from './accept-image.ts';
-import type { ImportContext, ImportRequest } from './import-request.ts';
+import { type ImportContext, type ImportRequest, sourceName } from './import-request.ts';
 
 /** How often it is looked how far a conversion is, and whether the pool has room for the rest. */
 const watchMs = 1000;
@@ -31,7 +31,7 @@ export async function buildLayer(
     handles.push(await open(source, 'r'), await open(file, 'r+'));
     const [from, to] = handles.map(({ fd }) => fd) as [number, number];
     await watched(context, request, file, async (signal) => {
-      const image: UntrustedImage = { ...accepted, descriptor: from, name: request.source.url, signal };
+      const image: UntrustedImage = { ...accepted, descriptor: from, name: sourceName(request.source), signal };
       await convertUntrusted(image, { descriptor: to, format });
     });
   } finally {

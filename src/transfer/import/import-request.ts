@@ -34,10 +34,30 @@ export interface HttpSource {
   certificateAuthority: string | null;
 }
 
+/** A container image with a disk image in it, as KubeVirt's containerDisks are. */
+export interface RegistrySource {
+  kind: 'registry';
+  /** A reference that begins with its registry; with `@sha256:DIGEST` at its end nothing else is taken. */
+  image: string;
+  /** Of the disk image in the container image; null: the one file in /disk. */
+  path: string | null;
+  /** What a Secret of the type kubernetes.io/dockerconfigjson holds, as read from JSON; null: nobody logs in. */
+  pullSecret: unknown;
+  /** As for http. */
+  certificateAuthority: string | null;
+}
+
+export type ImportSource = HttpSource | RegistrySource;
+
+/** What it is called in messages. */
+export function sourceName(source: ImportSource): string {
+  return source.kind === 'http' ? source.url : source.image;
+}
+
 export interface ImportRequest {
   /** Of the image, as Images.create takes it. */
   name: string;
-  source: HttpSource;
+  source: ImportSource;
   /** What the layer is to be. */
   format: Format;
   /** What the image is to look like at least, and the most that is accepted; null: what the source has. */
