@@ -249,6 +249,7 @@ describe('a vmdk is refused', () => {
     ['bigger than a disk can be', bigLittle(1n << 37n, 12), /the most is/],
     ['without the end that it names', bigLittle((1n << 64n) - 1n, 56), /footer/],
     ['of which only the start is there', cut(300), /cut off/],
+    ['of which only the header is there', cut(512), /cut off/],
     ['with data behind its end', cut(512 * 200), /damaged|QEMU cannot read it/],
   ])('%s', async (_, change, message) => {
     await expectRefused(bad('vmdk', change), message);

@@ -9,9 +9,10 @@ import { checkPool } from '../../src/store/check.ts';
 import { imageSteps } from '../../src/store/steps.ts';
 import { importSteps } from '../../src/transfer/steps.ts';
 import { openDetachedPool, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { ImageRegistry, layerOf } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
 import type { ImportFixture } from '../fixtures/import-node.ts';
-import { importContext, importFrom } from '../import-scene.ts';
+import { importContained, importContext, importFrom } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 const fixture = path.join(import.meta.dirname, '../fixtures/import-node.ts');
@@ -96,4 +97,34 @@ it.each([...listSteps(importSteps), 'converting', ...createSteps])(
 it.each(['import-image/progressed', 'import-image/accepted', ...createSteps])(
   'killed at %s of a qcow2 that is taken as it is, another process goes on and has the same bytes',
   (killAt) => importTwice('.qcow2', 'qcow2', killAt),
+);
+
+it.each(listSteps(importSteps))(
+  'killed at %s of a disk in a container image, another process goes on and has the same bytes',
+  async (killAt) => {
+    const pool = path.join(directory, 'pool');
+    const registry = await ImageRegistry.start();
+    try {
+      const digest = registry.putImage('13', [await layerOf({ 'disk/a': readFileSync(disk) })]);
+      const wish = { image: `${registry.repository}:13`, format: 'raw' } as const;
+      expect(await runUntil({ pool, wish, killAt }), `${killAt} was never reached`).toBe('SIGKILL');
+      const before = registry.requests.length;
+      const opened = await openDetachedPool(pool);
+      try {
+        expect([opened.pool.images.size, opened.pool.layers.size]).toEqual([0, 0]);
+        const image = await importContained(importContext(opened), wish);
+        expect(image).toMatchObject({ digest, sizeBytes: 96 * MiB });
+        execFileSync('cmp', [disk, opened.pool.chainLayer(image.layer).path]);
+        expect(readdirSync(path.join(pool, 'incoming'))).toEqual([]);
+        expect(await checkPool(pool, () => {})).toMatchObject({ layers: 1, images: 1, problems: [], leftovers: [] });
+      } finally {
+        await opened.release();
+      }
+      const blobs = registry.requests.slice(before).filter(({ path: asked }) => asked.includes('/blobs/'));
+      if (killAt === 'import-image/progressed') expect(blobs[0]?.range).toMatch(/^bytes=6\d{7}-$/);
+      else expect(blobs).toHaveLength(killAt === 'import-image/begun' ? 1 : 0);
+    } finally {
+      await registry.close();
+    }
+  },
 );

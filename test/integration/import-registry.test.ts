@@ -5,8 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
-import { importImage } from '../../src/transfer/import/import-image.ts';
-import type { ImportContext, ImportRequest, RegistrySource } from '../../src/transfer/import/import-request.ts';
+import type { ImportContext } from '../../src/transfer/import/import-request.ts';
 import {
   type DetachedPool,
   expectPattern,
@@ -16,7 +15,7 @@ import {
 } from '../detached-pool.ts';
 import { ImageRegistry, layerOf, sha256 } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, makeImage } from '../import-scene.ts';
+import { type ContainedWish, importContained, importContext, makeImage } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
@@ -44,20 +43,8 @@ describe('importing from a registry', () => {
 
   const left = () => ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(detached.directory, name)));
 
-  async function importFrom(
-    image: string,
-    { path: inside = null, pullSecret = null, ...rest }: Partial<RegistrySource> & Partial<ImportRequest> = {},
-  ): Promise<ImageRecord> {
-    return importImage(context, {
-      name: 'golden',
-      format: 'qcow2',
-      sizeBytes: null,
-      clusterSizeBytes: null,
-      signal: AbortSignal.timeout(60_000),
-      ...rest,
-      source: { kind: 'registry', image, path: inside, pullSecret, certificateAuthority: null },
-    });
-  }
+  const importFrom = (image: string, wish: Omit<ContainedWish, 'image'> = {}) =>
+    importContained(context, { image, ...wish });
 
   async function expectGolden(image: ImageRecord, digest: string): Promise<void> {
     expect(image).toMatchObject({ digest, sizeBytes: 16 * MiB });
