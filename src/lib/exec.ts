@@ -117,26 +117,23 @@ export async function* runFilter(
     buffer: { stdout: false },
     ...(signal ? { cancelSignal: signal } : {}),
   });
-  let wanted = false;
+  let ended: Awaited<typeof child> | 'stuck' = 'stuck';
+  let read = false;
   try {
     // Of a killed process there may be an error here; its end tells more.
     yield* untilBroken(child.stdout);
-    wanted = true;
+    read = true;
   } finally {
-    if (!wanted) child.kill('SIGKILL');
-    await child;
+    if (!read) child.kill('SIGKILL');
+    ended = await endOrStuck(child, read ? timeoutMs : 0);
   }
-  const result = await child;
   signal?.throwIfAborted();
   const command = [file, ...args].join(' ');
-  if (result.timedOut) throw new LaminaError('timeout', `${command}: no end within ${timeoutMs} ms; killed`);
-  if (result.exitCode !== 0)
-    throw failure(command, {
-      exitCode: result.exitCode,
-      stderr: result.stderr,
-      signal: result.signal,
-      message: result.message,
-    });
+  if (ended === 'stuck' || ended.timedOut) {
+    throw new LaminaError('timeout', `${command}: no end within ${timeoutMs} ms; killed`);
+  }
+  const { exitCode, stderr, signal: killedBy, message } = ended;
+  if (exitCode !== 0) throw failure(command, { exitCode, stderr, signal: killedBy, message });
 }
 
 async function* untilBroken(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
