@@ -34,6 +34,10 @@ export class ImageRegistry {
   login: { user: string; password: string } | null = null;
   scheme: 'bearer' | 'basic' = 'bearer';
   tokenSeconds = 300;
+  /** Where tokens are said to be; null: here. */
+  realm: string | null = null;
+  /** So many requests are answered with 503 first. */
+  failures = 0;
   /** Each connection that sends a blob is broken after so many bytes. */
   breakAfter = Number.POSITIVE_INFINITY;
   /** Blobs are elsewhere, at this origin. */
@@ -109,9 +113,11 @@ export class ImageRegistry {
     const { pathname, searchParams } = new URL(request.url ?? '', 'http://x');
     const { authorization, range } = request.headers;
     this.requests.push({ path: pathname, authorization, range });
+    if (this.failures-- > 0) return void response.writeHead(503).end();
     if (pathname === '/token') return this.#giveToken(authorization, searchParams, response);
     if (!this.#mayRead(authorization)) {
-      const bearer = `Bearer realm="http://${this.host}/token",service="registry",scope="repository:team/disk:pull"`;
+      const realm = this.realm ?? `http://${this.host}/token`;
+      const bearer = `Bearer realm="${realm}",service="registry",scope="repository:team/disk:pull"`;
       const challenge = this.scheme === 'basic' ? 'Basic realm="registry"' : bearer;
       return void response.writeHead(401, { 'www-authenticate': challenge }).end('{"errors":[]}');
     }

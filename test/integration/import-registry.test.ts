@@ -169,6 +169,23 @@ describe('importing from a registry', () => {
     },
   );
 
+  it('sends no login without TLS to another machine', async () => {
+    registry.putImage('13', [await layerOf({ 'disk/a': disk })]);
+    registry.realm = 'http://tokens.example.org/token';
+    const pullSecret = { auths: { [registry.host]: { username: 'reader', password: 'pass:phrase' } } };
+    const failed = importFrom(`${registry.repository}:13`, { pullSecret });
+    await expectFailure(failed, 'source-denied', /no https URL for tokens/);
+  });
+
+  it('tries again while the registry is in trouble', async () => {
+    const digest = registry.putImage('13', [await layerOf({ 'disk/a': disk })]);
+    registry.failures = 3;
+    await expectGolden(await importFrom(`${registry.repository}:13`), digest);
+    registry.failures = 1000;
+    const failed = importFrom(`${registry.repository}:13`, { name: 'other' });
+    await expect(failed).rejects.toMatchObject({ code: 'source-unavailable', message: expect.stringContaining('503') });
+  });
+
   it('follows to where the blobs are, without the token', async () => {
     const layer = await layerOf({ 'disk/a': disk });
     const digest = registry.putImage('13', [layer]);

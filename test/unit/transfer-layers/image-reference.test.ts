@@ -15,6 +15,8 @@ describe('the reference of a container image', () => {
     ['docker.io/debian:13', '13', 'https://registry-1.docker.io/v2/library/debian'],
     ['docker.io/team/disk:13', '13', 'https://registry-1.docker.io/v2/team/disk'],
     ['localhost:5000/disk', 'latest', 'http://localhost:5000/v2/disk'],
+    ['Registry.Example.org/disk', 'latest', 'https://registry.example.org/v2/disk'],
+    ['[fd00::1]:5000/disk', 'latest', 'https://[fd00::1]:5000/v2/disk'],
     ['127.0.0.1.example.org/disk', 'latest', 'https://127.0.0.1.example.org/v2/disk'],
   ])('%s is asked for as %s at %s', (image, version, api) => {
     const reference = parseImageReference(image);

@@ -12,7 +12,7 @@ export interface ImageReference {
 }
 
 const pattern =
-  /^([a-z0-9][a-z0-9.-]*(?::\d+)?)\/([a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)(?::(\w[\w.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$/;
+  /^((?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(?::\d+)?)\/([a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*)(?::(\w[\w.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$/;
 
 /**
  * Reads a reference such as `registry.example.org/images/debian:13@sha256:…`; without tag and digest it is `latest`. It
@@ -21,7 +21,8 @@ const pattern =
  * @throws LaminaError `invalid-parameter`
  */
 export function parseImageReference(image: string): ImageReference {
-  const [, registry, repository, tag, digest] = pattern.exec(image) ?? [];
+  const [, registry, repository, tag, digest] =
+    pattern.exec(image.replace(/^[^/]+/, (host) => host.toLowerCase())) ?? [];
   if (registry === undefined || repository === undefined || !/[.:]|^localhost$/.test(registry)) {
     throw new LaminaError(
       'invalid-parameter',
