@@ -8,7 +8,12 @@ import type { StoreStep } from '../src/store/steps.ts';
 import type { ImageRecord } from '../src/store/records.ts';
 import { ImportGate } from '../src/transfer/import/import-gate.ts';
 import { importImage } from '../src/transfer/import/import-image.ts';
-import type { ImportContext, ImportRequest } from '../src/transfer/import/import-request.ts';
+import type {
+  HttpSource,
+  ImportContext,
+  ImportRequest,
+  RegistrySource,
+} from '../src/transfer/import/import-request.ts';
 import type { ImportStep } from '../src/transfer/steps.ts';
 import type { DetachedPool } from './detached-pool.ts';
 
@@ -29,19 +34,26 @@ export function importContext(
   };
 }
 
-export type Wish = Partial<Omit<ImportRequest, 'source'>> & Partial<ImportRequest['source']> & { url: string };
+export type Wish = Partial<Omit<ImportRequest, 'source'>> & Partial<HttpSource> & { url: string };
 
 export async function importFrom(context: ImportContext, wish: Wish): Promise<ImageRecord> {
   const { url, checksum = null, headers = {}, certificateAuthority = null, ...rest } = wish;
-  return importImage(context, {
-    name: 'golden',
-    format: 'qcow2',
-    sizeBytes: null,
-    clusterSizeBytes: null,
-    signal: AbortSignal.timeout(60_000),
-    ...rest,
-    source: { kind: 'http', url, checksum, headers, certificateAuthority },
-  });
+  const source = { kind: 'http', url, checksum, headers, certificateAuthority } as const;
+  return importImage(context, { ...usual(), ...rest, source });
+}
+
+export type ContainedWish = Partial<Omit<ImportRequest, 'source'>> & Partial<RegistrySource> & { image: string };
+
+/** The same from a registry. */
+export async function importContained(context: ImportContext, wish: ContainedWish): Promise<ImageRecord> {
+  const { image, path: inside = null, pullSecret = null, certificateAuthority = null, ...rest } = wish;
+  const source = { kind: 'registry', image, path: inside, pullSecret, certificateAuthority } as const;
+  return importImage(context, { ...usual(), ...rest, source });
+}
+
+function usual() {
+  const signal = AbortSignal.timeout(60_000);
+  return { name: 'golden', format: 'qcow2', sizeBytes: null, clusterSizeBytes: null, signal } as const;
 }
 
 /** A disk image with a pattern of 0x41 at 1 MiB, of 16 MiB. @returns its bytes */

@@ -15,7 +15,7 @@ export const codeMap: Record<string, { parts: readonly string[] | 'any'; package
   host: { parts: ['lib'], packages: ['zod'] },
   store: { parts: ['qemu', 'host', 'lib'], packages: ['zod'] },
   engine: { parts: ['qemu', 'host', 'store', 'lib'], packages: ['zod'] },
-  transfer: { parts: ['store', 'qemu', 'lib'], packages: ['@peculiar/x509', 'zod'] },
+  transfer: { parts: ['store', 'qemu', 'lib'], packages: ['@peculiar/x509', 'tar-stream', 'zod'] },
   kube: { parts: ['api', 'lib'], packages: ['yaml', 'zod'] },
   reconcile: { parts: ['api', 'kube', 'store', 'engine', 'transfer', 'lib'], packages: ['zod'] },
   csi: { parts: ['gen', 'api', 'lib'], packages: ['@grpc/grpc-js', 'zod'] },

@@ -36,7 +36,8 @@ const httpSchema = z
         'url must be an http or https URL without user, password and fragment: write one such as https://images.example.org/debian.qcow2, and put credentials into headersSecret.',
     }),
     checksum: patternedText({
-      description: 'What the bytes at the URL must add up to, compressed where they are, as sha256:HEX or sha512:HEX.',
+      description:
+        'What the bytes at the URL must add up to, as sha256:HEX or sha512:HEX. Of a compressed file it is the checksum of the file as it is there, not of what is inside.',
       maxLength: 135,
       pattern: /^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/,
       message:

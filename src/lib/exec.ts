@@ -1,4 +1,5 @@
 import { execa } from 'execa';
+import { type Confinement, unprivileged, withinLimits } from './confinement.ts';
 import { LaminaError } from './errors.ts';
 
 export interface RunOptions {
@@ -13,21 +14,6 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** For tools that read what somebody else has made. */
   confined?: Confinement;
-}
-
-/** What a tool may do that reads a file nobody trusts. It runs without privileges and without a network. */
-export interface Confinement {
-  /** User and group that nobody else is; the tool opens only what that may. */
-  userId: number;
-  cpuSeconds: number;
-  addressSpaceBytes: number;
-  /** No file is written beyond it. */
-  fileBytes: number;
-  /** Open files, which are the descriptors 3, 4, … of the tool: `/proc/self/fd/3`. */
-  descriptors: readonly number[];
-  /** Open files to read and write instead of standard input and output. */
-  input?: number;
-  output?: number;
 }
 
 export interface RunResult {
@@ -50,19 +36,16 @@ const maxOutputBytes = 16 * 1024 * 1024;
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   const { confined } = options;
-  const prefix = confined ? confinement(confined) : [...endsWithUs];
-  if (options.background) prefix.push('nice', '-n', '19', 'ionice', '-c', '3');
   const command = [file, ...args].join(' ');
-  // No network first, which takes a privilege that setpriv then gives up.
-  const [first, ...rest] = [...(confined ? ['unshare', '--net', '--'] : []), 'setpriv', ...prefix, file, ...args];
-  const child = execa(first as string, rest, {
+  const [first, ...rest] = wrapped([file, ...args], options);
+  const child = execa(first, rest, {
     ...environment,
     reject: false,
     timeout: options.timeoutMs,
     killSignal: 'SIGKILL',
     maxBuffer: maxOutputBytes,
     ...(confined
-      ? { stdio: standardFiles(confined) }
+      ? { stdio: ['ignore', 'pipe', 'pipe', ...confined.descriptors.map((each) => each as OpenDescriptor)] }
       : options.input === undefined
         ? { stdin: 'ignore' as const }
         : { input: options.input }),
@@ -78,12 +61,11 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   if (result.timedOut) {
     throw new LaminaError('timeout', `${command}: no end within ${options.timeoutMs} ms; killed`);
   }
-  // Where the output goes into a file, there is none here.
-  const { exitCode, stdout = '', stderr } = result;
+  const { exitCode, stdout, stderr } = result;
   if (exitCode === 0 || (exitCode !== undefined && options.okExitCodes?.includes(exitCode))) {
     return { stdout, stderr, exitCode };
   }
-  throw failure(command, { exitCode, stdout, stderr, signal: result.signal, message: result.message });
+  throw failure(command, result);
 }
 
 /**
@@ -106,35 +88,98 @@ export async function* runLines(file: string, args: readonly string[], signal?: 
   if (exitCode !== 0) throw failure([file, ...args].join(' '), { exitCode, stderr, signal: killedBy, message });
 }
 
+export interface FilterOptions extends Pick<RunOptions, 'timeoutMs' | 'background' | 'signal'> {
+  /** An open file, read from where it stands. */
+  input: number;
+  confined: Confinement;
+}
+
+/**
+ * Runs a confined program that turns its standard input into its standard output, and gives that in pieces while it
+ * runs; it waits where nobody takes them, and is killed where the reader breaks off. Otherwise as `run`.
+ *
+ * @throws LaminaError `tool-missing`, `timeout`, or `tool-failed` after the last piece; the reason of the signal
+ */
+export async function* runFilter(
+  file: string,
+  args: readonly string[],
+  options: FilterOptions,
+): AsyncGenerator<Buffer> {
+  const { input, timeoutMs, signal } = options;
+  const [first, ...rest] = wrapped([file, ...args], options);
+  const child = execa(first, rest, {
+    ...environment,
+    reject: false,
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+    maxBuffer: maxOutputBytes,
+    stdio: [input as OpenDescriptor, 'pipe', 'pipe'],
+    buffer: { stdout: false },
+    ...(signal ? { cancelSignal: signal } : {}),
+  });
+  let ended: Awaited<typeof child> | 'stuck' = 'stuck';
+  let read = false;
+  try {
+    // Of a killed process there may be an error here; its end tells more.
+    yield* untilBroken(child.stdout);
+    read = true;
+  } finally {
+    if (!read) child.kill('SIGKILL');
+    ended = await endOrStuck(child, read ? timeoutMs : 0);
+  }
+  signal?.throwIfAborted();
+  const command = [file, ...args].join(' ');
+  if (ended === 'stuck' || ended.timedOut) {
+    throw new LaminaError('timeout', `${command}: no end within ${timeoutMs} ms; killed`);
+  }
+  const { exitCode, stderr, signal: killedBy, message } = ended;
+  if (exitCode !== 0) throw failure(command, { exitCode, stderr, signal: killedBy, message });
+}
+
+async function* untilBroken(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const chunks = stream[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await chunks.next().catch(() => null);
+      if (next === null || next.done) return;
+      yield next.value;
+    }
+  } finally {
+    await chunks.return?.();
+  }
+}
+
+/** The command line that runs `command` as `options` say. */
+function wrapped(
+  command: readonly string[],
+  { confined, background }: Pick<RunOptions, 'confined' | 'background'>,
+): [string, ...string[]] {
+  const polite = background ? ['nice', '-n', '19', 'ionice', '-c', '3'] : [];
+  if (!confined) return ['setpriv', ...endsWithUs, ...polite, ...command];
+  // No network first, which takes a privilege that setpriv then gives up.
+  return [
+    'unshare',
+    '--net',
+    '--',
+    'setpriv',
+    ...unprivileged(confined),
+    ...endsWithUs,
+    ...withinLimits(confined),
+    ...polite,
+    ...command,
+  ];
+}
+
 const environment = {
   env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
   extendEnv: false,
 } as const;
-
-function standardFiles({ input, output, descriptors }: Confinement) {
-  const open = (descriptor: number) => descriptor as OpenDescriptor;
-  const stdin = input === undefined ? ('ignore' as const) : open(input);
-  const stdout = output === undefined ? ('pipe' as const) : open(output);
-  return [stdin, stdout, 'pipe' as const, ...descriptors.map(open)] as const;
-}
 
 /** What execa's types know of numbers; it takes any. */
 type OpenDescriptor = 3;
 
 /** Options of setpriv(1). */
 const endsWithUs = ['--pdeathsig', 'KILL', '--'];
-
-function confinement({ userId, cpuSeconds, addressSpaceBytes, fileBytes }: Confinement): string[] {
-  const user = [`--reuid=${userId}`, `--regid=${userId}`, '--clear-groups', '--no-new-privs'];
-  const limits = [
-    `--cpu=${cpuSeconds}`,
-    `--as=${addressSpaceBytes}`,
-    `--fsize=${fileBytes}`,
-    '--nofile=64',
-    '--core=0',
-  ];
-  return [...user, '--inh-caps=-all', '--bounding-set=-all', ...endsWithUs, 'prlimit', ...limits, '--'];
-}
 
 interface Ended {
   exitCode?: number | undefined;
@@ -151,7 +196,7 @@ function failure(command: string, { exitCode, stdout = '', stderr = '', signal, 
   }
   const how = exitCode === undefined ? `ended by ${signal ?? message}` : `exit code ${exitCode}`;
   const words = stderr.trim().slice(-2000) || stdout.trim().slice(-2000);
-  return new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: { exitCode, stderr } });
+  return new LaminaError('tool-failed', `${command}: ${how}: ${words}`, { cause: { exitCode, stderr, signal } });
 }
 
 /** A process that waits for a dead disk does not even end when it is killed, and must not keep us waiting with it. */
@@ -165,9 +210,16 @@ async function endOrStuck<T>(child: PromiseLike<T>, timeoutMs: number): Promise<
   }
 }
 
-/** The exit code and standard error behind a `tool-failed`, for predicates that tell failures apart. */
-export function toolFailure(error: unknown): { exitCode: number | undefined; stderr: string } | undefined {
+export interface ToolFailure {
+  exitCode: number | undefined;
+  /** What ended it, such as `SIGXCPU`. */
+  signal: string | undefined;
+  stderr: string;
+}
+
+/** How a tool ended, behind a `tool-failed`, for predicates that tell failures apart. */
+export function toolFailure(error: unknown): ToolFailure | undefined {
   if (!(error instanceof LaminaError) || error.code !== 'tool-failed') return undefined;
-  const cause = error.cause as { exitCode?: number; stderr?: string };
-  return { exitCode: cause.exitCode, stderr: cause.stderr ?? '' };
+  const { exitCode, signal, stderr = '' } = error.cause as Partial<ToolFailure>;
+  return { exitCode, signal, stderr };
 }

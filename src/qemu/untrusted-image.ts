@@ -1,15 +1,15 @@
+import { read as readFile } from 'node:fs';
 import * as z from 'zod';
 import { GiB, MiB } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { type Confinement, run, toolFailure } from '../lib/exec.ts';
+import { type Confinement, limitReached } from '../lib/confinement.ts';
+import { run, type ToolFailure, toolFailure } from '../lib/exec.ts';
 
 /** qemu-img on images that somebody else has made: without privileges and network, and with limits. */
 
 /** A user that no account has and that owns nothing but the file that is written. */
 export const untrustedUserId = 64738;
 const infoMs = 60_000;
-/** Reading a header takes the least of everything. */
-const infoBytes = 0;
 const longMs = 6 * 3600_000;
 /** Slower than this is no disk of ours, nor QEMU at work on an honest image. */
 const leastBytesPerCpuSecond = 16 * MiB;
@@ -19,7 +19,6 @@ const metadataFraction = 0.02;
 const input = '/proc/self/fd/3';
 const output = '/proc/self/fd/4';
 
-/** What QEMU is told to read; it never guesses. */
 export type UntrustedFormat = 'qcow2' | 'raw' | 'vmdk' | 'vdi' | 'vhdx';
 
 export interface UntrustedImage {
@@ -38,33 +37,19 @@ const infoSchema = z.object({
   'virtual-size': z.int().nonnegative(),
   'backing-filename': z.string().optional(),
   encrypted: z.boolean().optional(),
+  /** What it has opened, from QEMU 8 on. */
+  children: z
+    .array(z.object({ name: z.string(), info: z.object({ children: z.array(z.unknown()).max(0).optional() }) }))
+    .optional(),
 });
 
 /** Whether QEMU reads of the image what we did. @throws LaminaError `image-refused` */
 export async function assertSameInfo(image: UntrustedImage): Promise<void> {
-  const sizeBytes = await readInfo(image);
-  if (sizeBytes === image.sizeBytes) return;
-  throw new LaminaError(
-    'image-refused',
-    `${image.name}: QEMU reads a size of ${sizeBytes} bytes in its header, and we ${image.sizeBytes}`,
-  );
-}
-
-/**
- * What QEMU says how big an image is; it opens no other file for that.
- *
- * @throws LaminaError `image-refused` where it is of another format, or has a backing file or a key
- */
-export async function readInfo(image: Omit<UntrustedImage, 'sizeBytes'>): Promise<number> {
-  const sizeBytes = infoBytes;
-  const stdout = await confinedQemuImg(
-    { ...image, sizeBytes },
-    ['info', '-f', image.format, '--output=json', input],
-    infoMs,
-  );
+  const stdout = await confinedQemuImg(image, ['info', '-f', image.format, '--output=json', input], infoMs);
   const info = infoSchema.safeParse(JSON.parse(stdout)).data;
-  const isPlain = info?.['backing-filename'] === undefined && info?.encrypted !== true;
-  if (info?.format === image.format && isPlain) return info['virtual-size'];
+  const same = info?.format === image.format && info['virtual-size'] === image.sizeBytes;
+  const alone = info?.children === undefined || (info.children.length === 1 && info.children[0]?.name === 'file');
+  if (same && alone && info['backing-filename'] === undefined && info.encrypted !== true) return;
   throw new LaminaError('image-refused', `${image.name}: QEMU reads another header of it than we do: ${stdout}`);
 }
 
@@ -74,7 +59,7 @@ const checkSchema = z.object({
   leaks: z.int().default(0),
 });
 
-/** @returns whether clusters of a qcow2 are lost, which harms nobody. @throws LaminaError `image-refused` where it is damaged */
+/** @returns whether clusters are lost, which harms nobody. @throws LaminaError `image-refused` where it is damaged */
 export async function assertUndamaged(image: UntrustedImage): Promise<{ leaks: boolean }> {
   const stdout = await confinedQemuImg(image, ['check', '-f', image.format, '--output=json', input], longMs);
   const report = checkSchema.safeParse(JSON.parse(stdout)).data;
@@ -117,29 +102,40 @@ async function confinedQemuImg(
     if (failure.stderr.includes('No space left on device')) {
       throw new LaminaError('pool-full', `${image.name}: the pool became full`, { cause: error });
     }
-    const refusal = new LaminaError('image-refused', `${image.name}: QEMU cannot read it: ${failure.stderr.trim()}`, {
-      cause: error,
-    });
-    if (hasHitLimit(failure, error)) {
-      throw new LaminaError(
-        'image-refused',
-        `${image.name}: QEMU took more time, memory or space for it than any honest image of its size takes`,
-        { cause: error },
-      );
-    }
-    throw isVerdict(failure) ? refusal : new LaminaError('import-failed', (error as Error).message, { cause: error });
+    throw await verdictOn(image, failure, error as Error);
   }
 }
 
-/** The kernel's words for the limits of time and of what is written; memory that is not given fails in QEMU's. */
-function hasHitLimit({ exitCode, stderr }: { exitCode: number | undefined; stderr: string }, error: unknown): boolean {
-  const { message } = error as Error;
-  const isKilled = exitCode === undefined && /SIGXCPU|SIGXFSZ|SIGKILL/.test(message);
-  return isKilled || exitCode === 152 || exitCode === 153 || /File too large|failed to allocate/i.test(stderr);
+/** What came of the image is final; what came of this machine is not. */
+async function verdictOn(image: UntrustedImage, failure: ToolFailure, cause: Error): Promise<LaminaError> {
+  const { name } = image;
+  const limit = limitReached(failure);
+  if (limit !== undefined) return new LaminaError('image-refused', `${name} ${limit}: ${cause.message}`, { cause });
+  if (!(await isVerdict(image, failure))) return new LaminaError('import-failed', cause.message, { cause });
+  return new LaminaError('image-refused', `${name}: QEMU cannot read it: ${failure.stderr.trim()}`, { cause });
 }
 
 /** Of qemu-img itself and on the image: whatever confines it ends with 1, too, and a disk of ours may fail. */
-function isVerdict({ exitCode, stderr }: { exitCode: number | undefined; stderr: string }): boolean {
-  const isOurs = /Input\/output error|Cannot allocate memory|Permission denied|Operation not permitted/.test(stderr);
-  return exitCode === 1 && stderr.startsWith('qemu-img: ') && !isOurs;
+async function isVerdict({ descriptor }: UntrustedImage, { exitCode, stderr }: ToolFailure): Promise<boolean> {
+  // A driver may say more before it.
+  if (exitCode !== 1 || !/^qemu-img: /m.test(stderr)) return false;
+  if (/Permission denied|Operation not permitted|error while writing/.test(stderr)) return false;
+  // QEMU says the same of a bad disk and of compressed clusters that are no such thing.
+  return !stderr.includes('Input/output error') || readsWhole(descriptor);
+}
+
+async function readsWhole(descriptor: number): Promise<boolean> {
+  const buffer = Buffer.alloc(MiB);
+  try {
+    for (let at = 0, bytes = -1; bytes !== 0; at += bytes) bytes = await readAt(descriptor, buffer, at);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readAt(descriptor: number, buffer: Buffer, position: number): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  readFile(descriptor, buffer, 0, buffer.length, position, (error, bytes) => (error ? reject(error) : resolve(bytes)));
+  return promise;
 }

@@ -4,7 +4,7 @@ import type { ConfigMap, Secret } from '../kube/core-kinds.ts';
 import type { KubeObject } from '../kube/objects.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import { LaminaError } from '../lib/errors.ts';
-import type { HttpSource } from '../transfer/import/import-request.ts';
+import type { ImportSource } from '../transfer/import/import-request.ts';
 
 /** What an import may need of the DiskImage's namespace. */
 export interface ImportSecrets {
@@ -12,33 +12,52 @@ export interface ImportSecrets {
   configMaps: ResourceClient<ConfigMap>;
 }
 
-type HttpSpec = Extract<DiskImage['spec']['source'], { type: 'http' }>['http'];
-
 /** Keys of ConfigMaps with certificates, in all of Kubernetes. */
 const certificateKey = 'ca.crt';
+/** Of Secrets of the type kubernetes.io/dockerconfigjson. */
+const dockerConfigKey = '.dockerconfigjson';
 
 /**
- * The web server that a DiskImage is imported from, with what its Secret and ConfigMap hold.
+ * Where a DiskImage is imported from, with what its Secret and ConfigMap hold.
  *
- * @throws LaminaError `source-denied` where one of them is not there or may not be read
+ * @throws LaminaError `source-denied` where one of them is not there, may not be read, or holds something else
  */
-export async function httpSourceOf(
-  { metadata: { namespace } }: DiskImage,
-  { url, checksum, headersSecret, certificateAuthority }: HttpSpec,
+export async function importSourceOf(
+  { metadata: { namespace }, spec: { source } }: DiskImage,
   { secrets, configMaps }: ImportSecrets,
   signal: AbortSignal,
-): Promise<HttpSource> {
-  const read = <T extends KubeObject>(resources: ResourceClient<T>, name: string) =>
-    readNamed(resources, { namespace, name }, signal);
-  const headers = headersSecret === undefined ? {} : (await read(secrets, headersSecret)).data;
-  const certificates = certificateAuthority === undefined ? null : await read(configMaps, certificateAuthority);
-  return {
-    kind: 'http',
-    url,
-    checksum: checksum ?? null,
-    headers,
-    certificateAuthority: certificates && certificatesIn(certificates),
-  };
+): Promise<ImportSource> {
+  const secret = async (name: string | undefined) =>
+    name === undefined ? undefined : readNamed(secrets, { namespace, name }, signal);
+  const authority = async (name: string | undefined) =>
+    name === undefined ? null : certificatesIn(await readNamed(configMaps, { namespace, name }, signal));
+  switch (source.type) {
+    case 'http': {
+      const { url, checksum = null, headersSecret, certificateAuthority } = source.http;
+      const headers = (await secret(headersSecret))?.data ?? {};
+      return { kind: 'http', url, checksum, headers, certificateAuthority: await authority(certificateAuthority) };
+    }
+    case 'registry': {
+      const { image, path = null, pullSecret: name, certificateAuthority } = source.registry;
+      const found = await secret(name);
+      const pullSecret = found ? loginsIn(found) : null;
+      return { kind: 'registry', image, path, pullSecret, certificateAuthority: await authority(certificateAuthority) };
+    }
+    default:
+      throw new LaminaError('unsupported', `nothing is imported from source.type ${source.type}`);
+  }
+}
+
+function loginsIn({ metadata, data }: Secret): unknown {
+  try {
+    return JSON.parse(data[dockerConfigKey] ?? '');
+  } catch (error) {
+    throw new LaminaError(
+      'source-denied',
+      `the Secret ${metadata.name} has no JSON under the key ${dockerConfigKey}: make it with kubectl create secret docker-registry`,
+      { cause: error },
+    );
+  }
 }
 
 function certificatesIn({ metadata, data }: ConfigMap): string {

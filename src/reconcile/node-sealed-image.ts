@@ -14,7 +14,7 @@ import { type ImportProgress, isFinalImportCode } from '../transfer/import/impor
 import type { DiskImageReports } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
 import { assertOwnRecord, imageIdOfObject, isRecordOf, recordNameOf } from './identity.ts';
-import { httpSourceOf } from './import-source.ts';
+import { importSourceOf } from './import-source.ts';
 import { fetchFor } from './fetch-for.ts';
 import type { Origin } from './layer-fetches.ts';
 import type { NodeContext } from './node-context.ts';
@@ -120,13 +120,10 @@ export class NodeSealedImages {
 
   async #requestOf(image: DiskImage, signal: AbortSignal) {
     const { systemNamespace, importSecrets } = this.#context;
-    const { source, format, size, clusterSize } = image.spec;
-    if (source.type !== 'http') {
-      throw new LaminaError('unsupported', `this version imports nothing from source.type ${source.type}: choose http`);
-    }
+    const { format, size, clusterSize } = image.spec;
     return {
       name: recordNameOf(image, systemNamespace),
-      source: await httpSourceOf(image, source.http, importSecrets, signal),
+      source: await importSourceOf(image, importSecrets, signal),
       format,
       sizeBytes: size ?? null,
       clusterSizeBytes: clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null),

@@ -14,9 +14,9 @@ export const transferSteps = {
 
 export type TransferStep = StepsOf<typeof transferSteps>;
 
-/** The same of an import; `progressed` is reported again and again. What follows are the steps of create-image. */
+/** The same of an import; `…progressed` is reported again and again, and unpacking only where there is something to unpack. What follows are the steps of create-image. */
 export const importSteps = {
-  'import-image': ['begun', 'progressed', 'downloaded', 'unpacked', 'accepted'],
+  'import-image': ['begun', 'progressed', 'downloaded', 'unpack-progressed', 'unpacked', 'accepted'],
 } as const;
 
 export type ImportStep = StepsOf<typeof importSteps>;

@@ -1,25 +1,39 @@
-import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { gzipSync } from 'node:zlib';
-import { afterEach, beforeEach, expect, it } from 'vitest';
-import { listSteps } from '../../src/lib/checkpoint.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
+import { listSteps } from '../../src/lib/checkpoint.ts';
 import { checkPool } from '../../src/store/check.ts';
 import { imageSteps } from '../../src/store/steps.ts';
 import { importSteps } from '../../src/transfer/steps.ts';
-import { expectPattern, openDetachedPool, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { openDetachedPool, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { ImageRegistry, layerOf } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import type { ImportFixture } from '../fixtures/import-node.ts';
+import { importContained, importContext, importFrom } from '../import-scene.ts';
+import { processesNaming } from '../standalone.ts';
 
+const fixture = path.join(import.meta.dirname, '../fixtures/import-node.ts');
+const createSteps = listSteps({ 'create-image': imageSteps['create-image'] });
+
+let sources: string;
 let directory: string;
-let pool: string;
 let server: ImageServer;
+/** What is imported, as a guest sees it: more than is recorded at a time, and not to be compressed. */
+let disk: string;
+beforeAll(() => {
+  sources = temporaryDirectory();
+  disk = path.join(sources, 'disk.raw');
+  execFileSync('sh', ['-c', `head -c 80M /dev/urandom >${disk} && truncate -s 96M ${disk}`]);
+  execFileSync('zstd', ['-q', '-1', disk, '-o', `${disk}.zst`]);
+  execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', disk, `${disk}.qcow2`]);
+});
+afterAll(() => removeDirectory(sources));
 beforeEach(async () => {
   directory = temporaryDirectory();
-  pool = path.join(directory, 'pool');
-  mkdirSync(pool);
+  mkdirSync(path.join(directory, 'pool'));
   server = await ImageServer.start();
 });
 afterEach(async () => {
@@ -27,40 +41,90 @@ afterEach(async () => {
   removeDirectory(directory);
 });
 
-const fixture = path.join(import.meta.dirname, '../fixtures/import-image.ts');
-
-/** @returns the signal that ended it, or null where it came to its end */
-function runUntil(step: string, url: string): Promise<string | null> {
+/** @returns the signal that ended the process, or null where it came to its end */
+function runUntil(options: ImportFixture): Promise<string | null> {
+  const file = path.join(directory, 'options.json');
+  writeFileSync(file, JSON.stringify(options));
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, [fixture, pool, url, step], (error, _, stderr) => {
+    execFile(process.execPath, [fixture, file], (error, _, stderr) => {
       if (error && !error.signal) reject(new Error(stderr, { cause: error }));
       else resolve(error?.signal ?? null);
     });
   });
 }
 
-const steps = [...listSteps(importSteps), ...listSteps({ 'create-image': imageSteps['create-image'] })];
+/** Imports in a process that is killed, and again in this one. */
+async function importTwice(suffix: string, format: 'qcow2' | 'raw', killAt: string): Promise<void> {
+  const pool = path.join(directory, 'pool');
+  const bytes = readFileSync(disk + suffix);
+  const checksum = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+  const wish = { url: server.put('/a', bytes), checksum, format };
+  expect(await runUntil({ pool, wish, killAt }), `${killAt} was never reached`).toBe('SIGKILL');
+  await expect.poll(() => processesNaming(directory)).toEqual([]);
 
-it.each(steps)(
-  'killed at %s, another process goes on, and what comes of it is whole',
-  { timeout: 60_000 },
-  async (step) => {
-    // Compressed, and with a part that cannot be, so that it comes in more than one go.
-    const noise = gzipSync(Buffer.concat([makeImage(directory, 'raw'), randomBytes(80 * MiB)]), { level: 1 });
-    const url = server.put('/image', noise);
-    expect(await runUntil(step, url), `${step} was never reached`).toBe('SIGKILL');
-    const opened = await openDetachedPool(pool);
-    expect(await checkPool(pool, () => {})).toMatchObject({ problems: [], leftovers: [] });
-    // Nothing half-made is an image.
-    const before = [...opened.pool.images.values()];
-    expect(before.length).toBe(step === 'create-image/image-recorded' ? 1 : 0);
-    const image = await importFrom(importContext(opened), { url });
-    expectPattern(opened, image.layer, 0, 0, MiB);
-    expectPattern(opened, image.layer, 0x41, MiB, 3 * MiB);
-    expect(['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(pool, name)))).toEqual([]);
-    await opened.images.delete(image.id);
-    await opened.compactor.settled();
+  const before = server.requests.length;
+  const opened = await openDetachedPool(pool);
+  try {
+    // Nothing names what was half made, and nothing of it is in the way.
+    expect(opened.pool.images.size).toBe(killAt === 'create-image/image-recorded' ? 1 : 0);
+    expect(opened.pool.layers.size).toBe(opened.pool.images.size);
+    expect(readdirSync(path.join(pool, 'tmp'))).toEqual([]);
+    const image = await importFrom(importContext(opened), wish);
+    const { path: file, format: made } = opened.pool.chainLayer(image.layer);
+    execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', made, disk, file]);
+    expect(image).toMatchObject({ digest: checksum, sizeBytes: 96 * MiB });
+    expect(made).toBe(format);
+    expect(readdirSync(path.join(pool, 'incoming'))).toEqual([]);
+    expect(await checkPool(pool, () => {})).toMatchObject({ layers: 1, images: 1, problems: [], leftovers: [] });
+  } finally {
     await opened.release();
-    expect(await checkPool(pool, () => {})).toMatchObject({ layers: 0, images: 0, problems: [], leftovers: [] });
+  }
+  const again = server.requests.slice(before);
+  if (killAt === 'import-image/progressed') expect(again[0]?.headers.range).toMatch(/^bytes=6\d{7}-$/);
+  else expect(again).toHaveLength(killAt === 'import-image/begun' || wasMoved(suffix, killAt) ? 1 : 0);
+}
+
+/** The download itself has become a layer that nothing names yet, and went with that. */
+function wasMoved(suffix: string, killAt: string): boolean {
+  return suffix === '.qcow2' && ['create-image/layer-built', 'create-image/layer-published'].includes(killAt);
+}
+
+it.each([...listSteps(importSteps), 'converting', ...createSteps])(
+  'killed at %s of a compressed raw disk, another process goes on and has the same bytes',
+  (killAt) => importTwice('.zst', 'qcow2', killAt),
+);
+
+it.each(['import-image/progressed', 'import-image/accepted', ...createSteps])(
+  'killed at %s of a qcow2 that is taken as it is, another process goes on and has the same bytes',
+  (killAt) => importTwice('.qcow2', 'qcow2', killAt),
+);
+
+it.each(listSteps(importSteps))(
+  'killed at %s of a disk in a container image, another process goes on and has the same bytes',
+  async (killAt) => {
+    const pool = path.join(directory, 'pool');
+    const registry = await ImageRegistry.start();
+    try {
+      const digest = registry.putImage('13', [await layerOf({ 'disk/a': readFileSync(disk) })]);
+      const wish = { image: `${registry.repository}:13`, format: 'raw' } as const;
+      expect(await runUntil({ pool, wish, killAt }), `${killAt} was never reached`).toBe('SIGKILL');
+      const before = registry.requests.length;
+      const opened = await openDetachedPool(pool);
+      try {
+        expect([opened.pool.images.size, opened.pool.layers.size]).toEqual([0, 0]);
+        const image = await importContained(importContext(opened), wish);
+        expect(image).toMatchObject({ digest, sizeBytes: 96 * MiB });
+        execFileSync('cmp', [disk, opened.pool.chainLayer(image.layer).path]);
+        expect(readdirSync(path.join(pool, 'incoming'))).toEqual([]);
+        expect(await checkPool(pool, () => {})).toMatchObject({ layers: 1, images: 1, problems: [], leftovers: [] });
+      } finally {
+        await opened.release();
+      }
+      const blobs = registry.requests.slice(before).filter(({ path: asked }) => asked.includes('/blobs/'));
+      if (killAt === 'import-image/progressed') expect(blobs[0]?.range).toMatch(/^bytes=6\d{7}-$/);
+      else expect(blobs).toHaveLength(killAt === 'import-image/begun' ? 1 : 0);
+    } finally {
+      await registry.close();
+    }
   },
 );

@@ -35,7 +35,11 @@ export function acceptQcow2Header(head: Buffer, fileBytes: number, name: string)
   if (virtualSizeBytes === 0) throw refuse('is a disk of 0 bytes');
   const guestBytesPerL1 = (clusterSizeBytes / 8) * clusterSizeBytes;
   if (l1Entries * guestBytesPerL1 < virtualSizeBytes) throw refuse('has an L1 table too small for its size');
-  const tables = { L1: [l1TableOffset, l1Entries * 8], refcount: refcountTable(head, clusterSizeBytes) } as const;
+  const tables = {
+    L1: [l1TableOffset, l1Entries * 8],
+    refcount: refcountTable(head, clusterSizeBytes),
+    snapshot: snapshotTable(head),
+  } as const;
   for (const [table, [offset, bytes]] of Object.entries(tables)) {
     if (offset % clusterSizeBytes !== 0 || offset + bytes > fileBytes)
       throw refuse(`has its ${table} table beyond its end`);
@@ -51,6 +55,13 @@ function refcountTable(head: Buffer, clusterSizeBytes: number): [number, number]
   return [Number(head.readBigUInt64BE(48)), head.readUInt32BE(56) * clusterSizeBytes];
 }
 
+/** Where it is, and how long at least. */
+function snapshotTable(head: Buffer): [number, number] {
+  const count = head.readUInt32BE(60);
+  return count === 0 ? [0, 0] : [Number(head.readBigUInt64BE(64)), count * leastSnapshotBytes];
+}
+
+const leastSnapshotBytes = 40;
 const leastClusterBytes = 64 * 1024;
 
 /** Whether it can be a layer as it is: nothing in it that we do not write, but for compressed clusters. */

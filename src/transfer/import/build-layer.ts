@@ -4,7 +4,7 @@ import { createImage as createBlank, growImage } from '../../qemu/qemu-img.ts';
 import { convertUntrusted, type UntrustedImage, untrustedUserId } from '../../qemu/untrusted-image.ts';
 import { commitBytes } from '../incoming-layer.ts';
 import type { Accepted } from './accept-image.ts';
-import type { ImportContext, ImportProgress, ImportRequest } from './import-request.ts';
+import { type ImportContext, type ImportRequest, sourceName } from './import-request.ts';
 
 /** How often it is looked how far a conversion is, and whether the pool has room for the rest. */
 const watchMs = 1000;
@@ -30,8 +30,8 @@ export async function buildLayer(
   try {
     handles.push(await open(source, 'r'), await open(file, 'r+'));
     const [from, to] = handles.map(({ fd }) => fd) as [number, number];
-    await whileRoom(context, request, { file, stage: 'converting' }, async (signal) => {
-      const image: UntrustedImage = { ...accepted, descriptor: from, name: request.source.url, signal };
+    await watched(context, request, file, async (signal) => {
+      const image: UntrustedImage = { ...accepted, descriptor: from, name: sourceName(request.source), signal };
       await convertUntrusted(image, { descriptor: to, format });
     });
   } finally {
@@ -41,17 +41,17 @@ export async function buildLayer(
 }
 
 /** Ends `work` when the pool that it fills becomes full. */
-export async function whileRoom(
+async function watched(
   { clock, space }: ImportContext,
   { signal, onProgress }: ImportRequest,
-  { file, stage }: { file: string; stage: ImportProgress['stage'] },
+  file: string,
   work: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   const full = new AbortController();
   const ended = new AbortController();
   const watch = async () => {
     while (!ended.signal.aborted) {
-      onProgress?.({ stage, doneBytes: (await stat(file)).blocks * 512, totalBytes: null });
+      onProgress?.({ stage: 'converting', doneBytes: (await stat(file)).blocks * 512, totalBytes: null });
       await space.assertRoom(commitBytes);
       await pause(clock, watchMs, ended.signal);
     }

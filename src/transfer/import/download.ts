@@ -3,13 +3,22 @@ import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { parseContentRange } from '../byte-range.ts';
 import { persist } from '../persist.ts';
 import { commitBytes } from '../incoming-layer.ts';
-import { httpGet, unreachable } from './http-get.ts';
+import { type Get, httpGet, unreachable } from './http-get.ts';
 import type { ImportContext, ImportRequest } from './import-request.ts';
 import type { IncomingImage } from './incoming-image.ts';
 
 const writeBytes = 1024 * 1024;
 
-export type Download = Pick<ImportRequest, 'source' | 'signal' | 'onProgress'>;
+export interface Remote extends Omit<Get['source'], 'headers'> {
+  /** Asked for before each connection. */
+  headers: () => Promise<Readonly<Record<string, string>>>;
+  /** Where the URL says what the bytes are, and no others can come: how many. Null: the file may change. */
+  fixedBytes: number | null;
+}
+
+export interface Download extends Pick<ImportRequest, 'signal' | 'onProgress'> {
+  remote: Remote;
+}
 
 /**
  * Brings the file at an URL into `incoming`, whole. Goes on where a broken connection or an earlier process stopped, where
@@ -30,24 +39,21 @@ export async function download(context: ImportContext, request: Download, incomi
 /** Over one connection, to its end or as far as it goes. */
 async function receive(
   context: ImportContext,
-  { source, signal, onProgress }: Download,
+  { remote, signal, onProgress }: Download,
   incoming: IncomingImage,
 ): Promise<void> {
-  if (incoming.offsetBytes > 0 && incoming.validator === null) await incoming.restart();
-  const { offsetBytes: from, validator } = incoming;
-  const headers: Record<string, string> =
-    from > 0 && validator !== null ? { range: `bytes=${from}-`, 'if-range': validator } : {};
+  const { url, fixedBytes } = remote;
+  if (incoming.offsetBytes > 0 && incoming.validator === null && fixedBytes === null) await incoming.restart();
+  const source = { ...remote, headers: await remote.headers() };
   const { stallMs, mayReachItself } = context;
-  const body = await httpGet({ source, headers, stallMs, mayReachItself, signal });
+  const body = await httpGet({ source, headers: rangeFrom(incoming, remote), stallMs, mayReachItself, signal });
   try {
-    const totalBytes = await begin(source.url, body, incoming);
+    const foundBytes = await begin(url, body, incoming);
+    const totalBytes = fixedBytes ?? foundBytes;
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);
-    for await (const chunk of blocks(body, source.url, signal)) {
+    for await (const chunk of blocks(body, url, signal)) {
       if (totalBytes !== null && incoming.offsetBytes + chunk.length > totalBytes) {
-        throw new LaminaError(
-          'source-unavailable',
-          `${source.url} sends more than the ${totalBytes} bytes it promised`,
-        );
+        throw new LaminaError('source-unavailable', `${url} sends more than the ${totalBytes} bytes it promised`);
       }
       await context.limit.take(chunk.length, signal);
       if (await incoming.write(chunk)) {
@@ -57,14 +63,17 @@ async function receive(
       onProgress?.({ stage: 'downloading', doneBytes: incoming.offsetBytes, totalBytes });
     }
     if (totalBytes !== null && incoming.offsetBytes < totalBytes) {
-      throw new LaminaError(
-        'source-unavailable',
-        `${source.url} ended after ${incoming.offsetBytes} of ${totalBytes} bytes`,
-      );
+      throw new LaminaError('source-unavailable', `${url} ended after ${incoming.offsetBytes} of ${totalBytes} bytes`);
     }
   } finally {
     body.destroy();
   }
+}
+
+function rangeFrom({ offsetBytes, validator }: IncomingImage, { fixedBytes }: Remote): Record<string, string> {
+  const range = `bytes=${offsetBytes}-`;
+  if (offsetBytes === 0) return {};
+  return fixedBytes !== null || validator === null ? { range } : { range, 'if-range': validator };
 }
 
 /** Takes an answer's head. @returns of how many bytes the whole file is, where it is known */
@@ -96,12 +105,13 @@ function validatorOf({ headers }: IncomingMessage): string | null {
   return headers['last-modified'] ?? null;
 }
 
-function refusal(url: string, { statusCode = 0, statusMessage = '' }: IncomingMessage): LaminaError {
+/** What a status that is no success means: `source-unavailable` where it may pass, else `source-denied`. */
+export function refusal(url: string, { statusCode = 0, statusMessage = '' }: IncomingMessage): LaminaError {
   const passes = statusCode >= 500 || [408, 416, 425, 429].includes(statusCode);
   const what = `${url} answers ${statusCode} ${statusMessage}`.trim();
   return passes
     ? new LaminaError('source-unavailable', what)
-    : new LaminaError('source-denied', `${what}: correct the URL, or the headers that are sent with it`);
+    : new LaminaError('source-denied', `${what}: correct where it is, or what is sent to log in`);
 }
 
 /** The body in pieces that are worth a write each. */

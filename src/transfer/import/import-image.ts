@@ -1,18 +1,18 @@
-import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
+import { isLaminaError, messageOf } from '../../lib/errors.ts';
 import { imageIdOf } from '../../store/ids.ts';
 import { createImage } from '../../store/images.ts';
 import type { ImageId, ImageRecord } from '../../store/records.ts';
 import { poolFull } from '../pool-full.ts';
 import { acceptImage, layerSize } from './accept-image.ts';
 import { buildLayer } from './build-layer.ts';
-import { download } from './download.ts';
+import { fetchHttp } from './fetch-http.ts';
+import { fetchContained } from './registry/fetch-contained.ts';
 import { type ImportContext, type ImportRequest, isFinalImportFailure } from './import-request.ts';
-import { discardImage, IncomingImage } from './incoming-image.ts';
-import { unpack } from './unpack.ts';
+import { discardImage } from './incoming-image.ts';
 
 /**
- * Makes a sealed image of a file on a web server, or finds the one of that name: fetches it into `incoming`, compares its
- * checksum, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
+ * Makes a sealed image of a file on a web server or in a container image, or finds the one of that name: fetches it into `incoming`, compares its
+ * checksum, unpacks it where it is compressed, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
  * is aborted or the process dies, and the next call goes on with it; nothing is kept where the pool is full, nor of what
  * is refused.
  *
@@ -45,11 +45,12 @@ export async function discardImport(context: Pick<ImportContext, 'pool' | 'lock'
 
 async function importNew(context: ImportContext, request: ImportRequest, id: ImageId): Promise<ImageRecord> {
   const { pool, checkpoint } = context;
-  const { file, digest } = await fetchWhole(context, request, id);
-  checkpoint('import-image/downloaded');
-  const content = await unpack(context, request, file);
+  const { source } = request;
+  const fetched =
+    source.kind === 'http' ? fetchHttp(context, request, source) : fetchContained(context, request, source);
+  const { file, digest } = await fetched;
   checkpoint('import-image/unpacked');
-  const accepted = await acceptImage(content, request);
+  const accepted = await acceptImage(file, request);
   const sizeBytes = layerSize(accepted, request);
   checkpoint('import-image/accepted');
   const facts = { id, name: request.name, filesystem: null, digest };
@@ -58,35 +59,8 @@ async function importNew(context: ImportContext, request: ImportRequest, id: Ima
     parent: null,
     sizeBytes,
     sealed: true,
-    build: (target) => buildLayer(context, request, { source: content, accepted, target: { file: target, sizeBytes } }),
+    build: (target) => buildLayer(context, request, { source: file, accepted, target: { file: target, sizeBytes } }),
   });
-}
-
-async function fetchWhole(
-  context: ImportContext,
-  request: ImportRequest,
-  id: ImageId,
-): Promise<{ file: string; digest: string }> {
-  const { url, checksum } = request.source;
-  const [algorithm = '', wanted] = checksum?.split(':') ?? [];
-  const incoming = await IncomingImage.open(context.pool, id, JSON.stringify({ url, checksum }), algorithm);
-  try {
-    context.checkpoint('import-image/begun');
-    if (!incoming.complete) {
-      await download(context, request, incoming);
-      await incoming.commit(true);
-    }
-    const found = incoming.digest(algorithm === 'sha512' ? 'sha512' : 'sha256');
-    if (wanted !== undefined && found !== wanted) {
-      throw new LaminaError(
-        'checksum-mismatch',
-        `${url} adds up to ${algorithm}:${found}, where ${checksum} is wanted`,
-      );
-    }
-    return { file: incoming.file, digest: `sha256:${incoming.digest('sha256')}` };
-  } finally {
-    await incoming.close();
-  }
 }
 
 async function afterFailure({ pool }: ImportContext, id: ImageId, error: unknown): Promise<never> {

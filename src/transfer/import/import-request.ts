@@ -28,7 +28,7 @@ export interface ImportContext {
 export interface HttpSource {
   kind: 'http';
   url: string;
-  /** `sha256:HEX` or `sha512:HEX` of the bytes at the URL, compressed where these are; null: nobody said. */
+  /** `sha256:HEX` or `sha512:HEX` of the bytes at the URL, compressed where they are; null: nobody said. */
   checksum: string | null;
   /** Sent to the origin of `url` only, and never without TLS where the URL has it. */
   headers: Readonly<Record<string, string>>;
@@ -36,10 +36,30 @@ export interface HttpSource {
   certificateAuthority: string | null;
 }
 
+/** A container image with a disk image in it, as KubeVirt's containerDisks are. */
+export interface RegistrySource {
+  kind: 'registry';
+  /** A reference that begins with its registry; with `@sha256:DIGEST` at its end nothing else is taken. */
+  image: string;
+  /** Of the disk image in the container image; null: the one file in /disk. */
+  path: string | null;
+  /** What a Secret of the type kubernetes.io/dockerconfigjson holds, as read from JSON; null: nobody logs in. */
+  pullSecret: unknown;
+  /** As for http. */
+  certificateAuthority: string | null;
+}
+
+export type ImportSource = HttpSource | RegistrySource;
+
+/** What it is called in messages. */
+export function sourceName(source: ImportSource): string {
+  return source.kind === 'http' ? source.url : source.image;
+}
+
 export interface ImportRequest {
   /** Of the image, as Images.create takes it. */
   name: string;
-  source: HttpSource;
+  source: ImportSource;
   /** What the layer is to be. */
   format: Format;
   /** What the image is to look like at least, and the most that is accepted; null: what the source has. */

@@ -109,13 +109,12 @@ it('a node asks for its certificate, and shows it with all authorities', async (
   const credentials = new NodeCredentials({ requests, nodeName: 'worker-1', onChange, clock, random: () => 0, logger });
   expect(credentials.current).toThrow('has no certificate yet');
   scene.run((signal) => credentials.run(signal));
-  await scene.elect();
   await until(() => scene.server.objects.list(certificateSigningRequestType).length === 1);
   const [request] = scene.server.objects.list(certificateSigningRequestType);
   const { name } = request!.metadata;
   // The fake API server does not say who asks.
   scene.patch(certificateSigningRequestType, name, { spec: { username: account, extra: attested } });
-  scene.patch(certificateSigningRequestType, name, { status: null }, { subresource: 'status' });
+  await scene.elect();
   await until(() => statusOf(name).certificate !== undefined);
   await until(() => {
     clock.advance(500);
