@@ -193,7 +193,7 @@ describe('a directory that is no pool', () => {
   it('is refused where it does not exist, and not created', async () => {
     const missing = path.join(directory, 'missing');
     await expect(openDetachedPool(missing)).rejects.toMatchObject({
-      code: 'pool-foreign',
+      code: 'pool-missing',
       message: expect.stringContaining('is not there'),
     });
     expect(existsSync(missing)).toBe(false);
