@@ -36,8 +36,8 @@ sanity: build ## Run CSI's conformance suite, csi-sanity, against the standalone
 operator: build ## Run the tests with a real control plane and the CSI sidecars, where these are at hand (root).
 	@node scripts/test.ts operator
 
-e2e: build ## Tell the stories on a cluster of kind, where docker, kind, kubectl and helm are at hand.
-	@node scripts/test.ts e2e
+e2e: build ## Tell the stories on a cluster of kind, where docker, kind, kubectl and helm are at hand. STORIES="killed pools" for some.
+	@node scripts/test.ts e2e $(if $(STORIES),-- $(STORIES:%=test/e2e/%.test.ts))
 
 e2e-conformance: build ## Run Kubernetes' own storage suite on kind; LAMINA_CONFORMANCE=smoke for a part, all for all of it. Takes e2e.test and ginkgo.
 	@node scripts/test.ts conformance
