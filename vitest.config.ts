@@ -6,6 +6,8 @@ const minute = 60_000;
 export default defineConfig({
   test: {
     pool: 'forks',
+    // A second is not enough on a machine that does other things, too.
+    expect: { poll: { timeout: 15_000 } },
     reporters: ['default', './scripts/test-reporter.ts'],
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
@@ -38,7 +40,7 @@ export default defineConfig({
           include: ['test/operator/**/*.test.ts'],
           globalSetup: ['test/operator/setup.ts'],
           fileParallelism: false,
-          testTimeout: minute,
+          testTimeout: 3 * minute,
           hookTimeout: 5 * minute,
         },
       },
