@@ -54,7 +54,10 @@ export class NodeDiskImages {
     try {
       let disk = known;
       if (disk) assertOwnRecord(disk, image, this.#context.systemNamespace);
-      current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      // Whoever takes it away later wants the object gone without its disk.
+      if (!wasMade(image)) {
+        current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      }
       if (!disk) {
         this.#context.checkpoint('make-image/finalizer-added');
         const made = await makeDisk(this.#context, { image: current, pool, signal });

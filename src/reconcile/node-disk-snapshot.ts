@@ -50,10 +50,11 @@ export class NodeDiskSnapshots {
       const words = `a snapshot of that name exists, '${record.name}' of the disk ${record.disk}, and is another object's: declare the DiskSnapshot under another name`;
       return this.#reportFailure(snapshot, 'Take', new LaminaError('name-taken', words));
     }
-    return this.#reportTaken(
-      await ensureFinalizer(this.#context.snapshotClient, snapshot, finalizers.snapshot),
-      record,
-    );
+    // Whoever takes it away later wants the object gone without its snapshot.
+    const held = wasMade(snapshot)
+      ? snapshot
+      : await ensureFinalizer(this.#context.snapshotClient, snapshot, finalizers.snapshot);
+    return this.#reportTaken(held, record);
   }
 
   /** Whether it is the snapshot that the object asks for, and not one of an earlier object of its name. */

@@ -42,7 +42,9 @@ export class NodeSealedImages {
     let current = image;
     try {
       if (known) assertOwnRecord(known, image, this.#context.systemNamespace);
-      current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      if (!wasMade(image)) {
+        current = await ensureFinalizer(this.#context.imageClient, image, finalizers.disk, { signal });
+      }
       if (known) return await this.#reportMade(current, pool, known);
       this.#context.checkpoint('make-image/finalizer-added');
       const { type } = image.spec.source;
