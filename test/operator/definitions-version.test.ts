@@ -64,7 +64,15 @@ stories('definitions of another version', (scene) => {
         expect(plugin.lastWords()).toContain(name);
         await expect.poll(() => csi.isReady(), patience).toBe(false);
         await user.declareDisk('later', { size: '64Mi', nodeName: 'worker-a' });
-        await kubelet('worker-a').mount(volume);
+        // As kubelet does it: the pool may still be starting.
+        const isMounted = () =>
+          kubelet('worker-a')
+            .mount(volume)
+            .then(
+              () => true,
+              () => false,
+            );
+        await expect.poll(isMounted, patience).toBe(true);
         expect((await scene().kube.diskImages.get(user.at('later')))?.status.diskId).toBeUndefined();
       });
       await user.diskWith('later', 'Ready');
