@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Checkpoint } from '../src/lib/checkpoint.ts';
 import { systemClock } from '../src/lib/clock.ts';
@@ -15,7 +15,7 @@ import type {
   RegistrySource,
 } from '../src/transfer/import/import-request.ts';
 import type { ImportStep } from '../src/transfer/steps.ts';
-import type { DetachedPool } from './detached-pool.ts';
+import { type DetachedPool, openDetachedPool, removeDirectory, temporaryDirectory } from './detached-pool.ts';
 
 export function importContext(
   { pool, space, images }: DetachedPool,
@@ -32,6 +32,35 @@ export function importContext(
     stallMs: 1000,
     mayReachItself: true,
   };
+}
+
+/** A pool to import into, in a directory of the test's own. */
+export class ImportPool {
+  readonly directory: string;
+  readonly detached: DetachedPool;
+  readonly context: ImportContext;
+
+  static async open(): Promise<ImportPool> {
+    const directory = temporaryDirectory();
+    mkdirSync(path.join(directory, 'pool'));
+    return new ImportPool(directory, await openDetachedPool(path.join(directory, 'pool')));
+  }
+
+  private constructor(directory: string, detached: DetachedPool) {
+    this.directory = directory;
+    this.detached = detached;
+    this.context = importContext(detached);
+  }
+
+  /** What imports have left on their way. */
+  left(): string[] {
+    return ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(this.detached.directory, name)));
+  }
+
+  async remove(): Promise<void> {
+    await this.detached.release();
+    removeDirectory(this.directory);
+  }
 }
 
 export type Wish = Partial<Omit<ImportRequest, 'source'>> & Partial<HttpSource> & { url: string };

@@ -1,20 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
-import path from 'node:path';
+import { statSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
-import {
-  type DetachedPool,
-  expectPattern,
-  openDetachedPool,
-  removeDirectory,
-  temporaryDirectory,
-} from '../detached-pool.ts';
+import { type DetachedPool, expectPattern } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import { importFrom, ImportPool, makeImage } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 const compressions = ['gzip', 'xz', 'zstd'] as const;
@@ -29,24 +22,22 @@ function bomb(command: string, bytes: number): Buffer {
 }
 
 describe('importing what is compressed', () => {
+  let pool: ImportPool;
   let directory: string;
   let detached: DetachedPool;
   let context: ImportContext;
   let server: ImageServer;
   beforeEach(async () => {
-    directory = temporaryDirectory();
-    mkdirSync(path.join(directory, 'pool'));
-    detached = await openDetachedPool(path.join(directory, 'pool'));
-    context = importContext(detached);
+    pool = await ImportPool.open();
+    ({ directory, detached, context } = pool);
     server = await ImageServer.start();
   });
   afterEach(async () => {
     await server.close();
-    await detached.release();
-    removeDirectory(directory);
+    await pool.remove();
   });
 
-  const left = () => ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(detached.directory, name)));
+  const left = () => pool.left();
 
   async function expectRefused(bytes: Buffer, message: RegExp, wish: { sizeBytes?: number } = {}): Promise<void> {
     const failed = importFrom(context, { url: server.put('/a', bytes), ...wish });

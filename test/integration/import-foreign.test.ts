@@ -1,36 +1,28 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
-import {
-  type DetachedPool,
-  expectPattern,
-  openDetachedPool,
-  removeDirectory,
-  temporaryDirectory,
-} from '../detached-pool.ts';
+import { type DetachedPool, expectPattern } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import { importFrom, ImportPool, makeImage } from '../import-scene.ts';
 
 describe("importing other programs' images", () => {
+  let pool: ImportPool;
   let directory: string;
   let detached: DetachedPool;
   let context: ImportContext;
   let server: ImageServer;
   beforeEach(async () => {
-    directory = temporaryDirectory();
-    mkdirSync(path.join(directory, 'pool'));
-    detached = await openDetachedPool(path.join(directory, 'pool'));
-    context = importContext(detached);
+    pool = await ImportPool.open();
+    ({ directory, detached, context } = pool);
     server = await ImageServer.start();
   });
   afterEach(async () => {
     await server.close();
-    await detached.release();
-    removeDirectory(directory);
+    await pool.remove();
   });
 
   async function expectImported(bytes: Buffer, format: 'qcow2' | 'raw', sizeBytes: number): Promise<void> {

@@ -1,29 +1,27 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KiB, MiB, TiB } from '../../src/lib/bytes.ts';
 import { type ImportContext, isFinalImportFailure } from '../../src/transfer/import/import-request.ts';
-import { type DetachedPool, openDetachedPool, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { type DetachedPool } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import { importFrom, ImportPool, makeImage } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
+let pool: ImportPool;
 let directory: string;
 let detached: DetachedPool;
 let context: ImportContext;
 let server: ImageServer;
 beforeAll(async () => {
-  directory = temporaryDirectory();
-  mkdirSync(path.join(directory, 'pool'));
-  detached = await openDetachedPool(path.join(directory, 'pool'));
-  context = importContext(detached);
+  pool = await ImportPool.open();
+  ({ directory, detached, context } = pool);
   server = await ImageServer.start();
 });
 afterAll(async () => {
   await server.close();
-  await detached.release();
-  removeDirectory(directory);
+  await pool.remove();
 });
 
 let count = 0;

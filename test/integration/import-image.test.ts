@@ -1,43 +1,34 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
-import path from 'node:path';
+import { statSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
 import { discardImport } from '../../src/transfer/import/import-image.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
-import {
-  type DetachedPool,
-  expectPattern,
-  openDetachedPool,
-  removeDirectory,
-  temporaryDirectory,
-} from '../detached-pool.ts';
+import { type DetachedPool, expectPattern } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { importContext, importFrom, makeImage } from '../import-scene.ts';
+import { importFrom, ImportPool, makeImage } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 describe('importing from a web server', () => {
+  let pool: ImportPool;
   let directory: string;
   let detached: DetachedPool;
   let context: ImportContext;
   let server: ImageServer;
   beforeEach(async () => {
-    directory = temporaryDirectory();
-    mkdirSync(path.join(directory, 'pool'));
-    detached = await openDetachedPool(path.join(directory, 'pool'));
-    context = importContext(detached);
+    pool = await ImportPool.open();
+    ({ directory, detached, context } = pool);
     server = await ImageServer.start();
   });
   afterEach(async () => {
     await server.close();
-    await detached.release();
-    removeDirectory(directory);
+    await pool.remove();
   });
 
   const sum = (algorithm: string, bytes: Buffer) => `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
-  const left = () => ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(detached.directory, name)));
+  const left = () => pool.left();
 
   async function expectGolden(image: ImageRecord): Promise<void> {
     expectPattern(detached, image.layer, 0, 0, MiB);

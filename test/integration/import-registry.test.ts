@@ -1,47 +1,37 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync } from 'node:fs';
-import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
-import {
-  type DetachedPool,
-  expectPattern,
-  openDetachedPool,
-  removeDirectory,
-  temporaryDirectory,
-} from '../detached-pool.ts';
+import { type DetachedPool, expectPattern } from '../detached-pool.ts';
 import { ImageRegistry, layerOf, sha256 } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { type ContainedWish, importContained, importContext, makeImage } from '../import-scene.ts';
+import { type ContainedWish, importContained, ImportPool, makeImage } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
 const other = architecture === 'amd64' ? 'arm64' : 'amd64';
 
 describe('importing from a registry', () => {
+  let pool: ImportPool;
   let directory: string;
   let detached: DetachedPool;
   let context: ImportContext;
   let registry: ImageRegistry;
   let disk: Buffer;
   beforeEach(async () => {
-    directory = temporaryDirectory();
-    mkdirSync(path.join(directory, 'pool'));
-    detached = await openDetachedPool(path.join(directory, 'pool'));
-    context = importContext(detached);
+    pool = await ImportPool.open();
+    ({ directory, detached, context } = pool);
     registry = await ImageRegistry.start();
     disk = makeImage(directory, 'qcow2');
   });
   afterEach(async () => {
     await registry.close();
-    await detached.release();
-    removeDirectory(directory);
+    await pool.remove();
   });
 
-  const left = () => ['incoming', 'tmp'].flatMap((name) => readdirSync(path.join(detached.directory, name)));
+  const left = () => pool.left();
 
   const importFrom = (image: string, wish: Omit<ContainedWish, 'image'> = {}) =>
     importContained(context, { image, ...wish });
