@@ -81,9 +81,7 @@ function placing(work: Parts): Controller {
   const { client, caches, systemNamespace, rooms, events, clock, checkpoint } = work;
   const images = new ResourceClient(client, diskImages);
   const placer = new DiskImagePlacer({ client: images, caches, systemNamespace, rooms, events, clock, checkpoint });
-  const controller = controllerOf(work, 'place-disk-image', placer.reconcile);
-  placer.watch(controller);
-  return controller;
+  return controllerOf(work, 'place-disk-image', placer);
 }
 
 function placingSnapshots(work: Parts): Controller {
@@ -91,9 +89,7 @@ function placingSnapshots(work: Parts): Controller {
     client: new ResourceClient(work.client, diskSnapshots),
     caches: work.caches,
   });
-  const controller = controllerOf(work, 'place-disk-snapshot', placer.reconcile);
-  placer.watch(controller);
-  return controller;
+  return controllerOf(work, 'place-disk-snapshot', placer);
 }
 
 function resolving(work: Parts): Controller {
@@ -105,9 +101,7 @@ function resolving(work: Parts): Controller {
     systemNamespace,
     clock,
   });
-  const controller = controllerOf(work, 'resolve-origin', resolver.reconcile);
-  resolver.watch(controller);
-  return controller;
+  return controllerOf(work, 'resolve-origin', resolver);
 }
 
 function signing(work: Parts): Controller {
@@ -124,9 +118,7 @@ function signing(work: Parts): Controller {
     clock,
     logger,
   });
-  const controller = controllerOf(work, 'sign-certificates', signer.reconcile);
-  signer.watch(controller);
-  return controller;
+  return controllerOf(work, 'sign-certificates', signer);
 }
 
 function populating(work: Parts): Controller {
@@ -143,9 +135,7 @@ function populating(work: Parts): Controller {
     checkpoint,
   });
   // Each waits for its node.
-  const controller = controllerOf(work, 'populate-claim', populator.reconcile, populatorWorkers);
-  populator.watch(controller);
-  return controller;
+  return controllerOf(work, 'populate-claim', populator, populatorWorkers);
 }
 
 function forgetting(work: Parts): Controller {
@@ -161,9 +151,7 @@ function forgetting(work: Parts): Controller {
     clock,
     checkpoint,
   });
-  const controller = controllerOf(work, 'node-gone', nodes.reconcile);
-  nodes.watch(controller);
-  return controller;
+  return controllerOf(work, 'node-gone', nodes);
 }
 
 function listening(work: Parts): Controller {
@@ -177,9 +165,7 @@ function listening(work: Parts): Controller {
     events,
     clock,
   });
-  const controller = controllerOf(work, 'silent-node', nodes.reconcile);
-  nodes.watch(controller);
-  return controller;
+  return controllerOf(work, 'silent-node', nodes);
 }
 
 function adopting(work: Parts): Controller {
@@ -194,35 +180,34 @@ function adopting(work: Parts): Controller {
     clock,
     checkpoint,
   });
-  const controller = controllerOf(work, 'adopt-orphans', adopter.reconcile);
-  adopter.watch(controller);
-  return controller;
+  return controllerOf(work, 'adopt-orphans', adopter);
 }
 
 function sweepingVolumes(work: Parts): Controller {
   const { client, caches, systemNamespace, orphanGraceMs: graceMs, events, clock, checkpoint } = work;
   const common = { client, caches, systemNamespace, graceMs, events, clock, checkpoint };
   const sweeper = volumeSweeper({ ...common, resources: new ResourceClient(client, diskImages) });
-  const controller = controllerOf(work, 'sweep-volumes', sweeper.reconcile);
-  watchVolumes(controller, caches, systemNamespace);
-  return controller;
+  const watch = (controller: Controller) => watchVolumes(controller, caches, systemNamespace);
+  return controllerOf(work, 'sweep-volumes', { reconcile: sweeper.reconcile, watch });
 }
 
 function sweepingSnapshots(work: Parts): Controller {
   const { client, caches, systemNamespace, orphanGraceMs: graceMs, events, clock, checkpoint } = work;
   const common = { client, caches, systemNamespace, graceMs, events, clock, checkpoint };
   const sweeper = snapshotSweeper({ ...common, resources: new ResourceClient(client, diskSnapshots) });
-  const controller = controllerOf(work, 'sweep-snapshots', sweeper.reconcile);
-  watchSnapshots(controller, caches, systemNamespace);
-  return controller;
+  const watch = (controller: Controller) => watchSnapshots(controller, caches, systemNamespace);
+  return controllerOf(work, 'sweep-snapshots', { reconcile: sweeper.reconcile, watch });
 }
 
 /** One worker each: few of them have much to do, and what they decide on counts for what they decide next. */
 function controllerOf(
   { clock, random, logger, observer }: ElectedWork,
   name: string,
-  reconcile: Reconcile,
+  reconciler: { reconcile: Reconcile; watch(controller: Controller): void },
   workers = 1,
 ): Controller {
-  return new Controller({ name, reconcile, workers, clock, random, logger, observer });
+  const { reconcile } = reconciler;
+  const controller = new Controller({ name, reconcile, workers, clock, random, logger, observer });
+  reconciler.watch(controller);
+  return controller;
 }
