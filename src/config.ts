@@ -67,9 +67,9 @@ export interface NodeConfig extends ClusterConfig, SpaceConfig {
   /** Where other nodes fetch layers: what to listen on, and what they are told; null for not at all. */
   transferListen: string | null;
   transferAddress: string | null;
-  /** How many imports run at a time, and the bytes per second that all of them may take together. */
   /** Bytes per second that are sent to other nodes, and fetched of them. */
   transferRate: number;
+  /** How many imports run at a time, and the bytes per second that all of them may take together. */
   imports: number;
   importRate: number;
   logLevel: LogLevel;

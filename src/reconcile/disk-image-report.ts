@@ -103,3 +103,8 @@ export class DiskImageReports {
     return { againAfterMs: retryMs };
   }
 }
+
+/** For status.progress; never all of it, as there is always something left to do. */
+export function percentOf(doneBytes: number, totalBytes: number): string {
+  return `${Math.min(99, Math.floor((doneBytes * 100) / totalBytes))}%`;
+}

@@ -3,7 +3,7 @@ import type { ReconcileResult } from '../kube/controller.ts';
 import { keyOf } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
 import type { FetchedContent } from '../transfer/layer-receiver.ts';
-import type { DiskImageReports } from './disk-image-report.ts';
+import { type DiskImageReports, percentOf } from './disk-image-report.ts';
 import type { Origin } from './layer-fetches.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -39,7 +39,7 @@ export async function fetchFor(
   }
   const { receivedBytes, totalBytes } = state?.progress ?? { receivedBytes: 0, totalBytes: 0 };
   const words = `Fetching from node ${origin.nodeName}: ${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}.`;
-  const percent = totalBytes > 0 ? Math.min(99, Math.floor((receivedBytes * 100) / totalBytes)) : 0;
-  await reports.reportNotReady(image, 'Fetching', words, { progress: `${percent}%` });
+  const progress = totalBytes > 0 ? percentOf(receivedBytes, totalBytes) : '0%';
+  await reports.reportNotReady(image, 'Fetching', words, { progress });
   return { againAfterMs: progressMs };
 }

@@ -6,6 +6,7 @@ import { ifErrno } from '../lib/errors.ts';
 import { parseQuantity } from '../lib/quantity.ts';
 import type { DiskRecord } from '../store/records.ts';
 import type { FetchedContent } from '../transfer/layer-receiver.ts';
+import { percentOf } from './disk-image-report.ts';
 import { recordNameOf } from './identity.ts';
 import type { Origin } from './layer-fetches.ts';
 import type { NodeContext } from './node-context.ts';
@@ -60,13 +61,17 @@ export async function makeFetchedDisk(
 }
 
 function wishOf({ systemNamespace }: NodeContext, image: DiskImage) {
-  const { format, preallocation, clusterSize, liveSnapshots, size = 0 } = image.spec;
-  const clusterSizeBytes = clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
+  const { format, preallocation, liveSnapshots, size = 0 } = image.spec;
   return {
     name: recordNameOf(image, systemNamespace),
     size: { requiredBytes: size, limitBytes: 0 },
-    options: { format, preallocation, clusterSizeBytes, liveSnapshots },
+    options: { format, preallocation, clusterSizeBytes: clusterSizeBytesOf(image), liveSnapshots },
   };
+}
+
+/** Null: the default. */
+export function clusterSizeBytesOf({ spec: { clusterSize } }: DiskImage): number | null {
+  return clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null);
 }
 
 /** Says in the status of a DiskImage how far its file is written, while that takes long. */
@@ -103,12 +108,11 @@ class Progress {
 
   async #write(file: string, sizeBytes: number): Promise<void> {
     const blocks = (await stat(file).catch(ifErrno('ENOENT', null)))?.blocks ?? 0;
-    const percent = Math.min(99, Math.floor((blocks * 51_200) / sizeBytes));
     const report = new ConditionReport<'Ready'>(['Ready']);
     report.report('Ready', 'False', 'Making', 'The node is making the disk; status.progress says how far it is.');
     const { generation } = this.#image.metadata;
     const conditions = report.conditions(this.#image.status.conditions, generation, this.#context.clock.now());
-    const status = { observedGeneration: generation, progress: `${percent}%`, conditions };
+    const status = { observedGeneration: generation, progress: percentOf(blocks * 512, sizeBytes), conditions };
     this.#image = await writeStatus(this.#context.imageClient, this.#image, status, { signal: this.#signal });
   }
 }

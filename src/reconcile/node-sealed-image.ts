@@ -8,15 +8,16 @@ import { ensureFinalizer } from '../kube/finalizers.ts';
 import { keyOf } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
-import { formatQuantity, formatRoundedQuantity, parseQuantity } from '../lib/quantity.ts';
+import { formatQuantity, formatRoundedQuantity } from '../lib/quantity.ts';
 import type { ImageRecord } from '../store/records.ts';
 import { type ImportProgress, isFinalImportCode } from '../transfer/import/import-request.ts';
-import type { DiskImageReports } from './disk-image-report.ts';
+import { type DiskImageReports, percentOf } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
 import { assertOwnRecord, imageIdOfObject, isRecordOf, recordNameOf } from './identity.ts';
 import { importSourceOf } from './import-source.ts';
 import { fetchFor } from './fetch-for.ts';
 import type { Origin } from './layer-fetches.ts';
+import { clusterSizeBytesOf } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { findSource } from './source-content.ts';
@@ -114,7 +115,7 @@ export class NodeSealedImages {
     }
     const progress = state?.progress ?? { stage: 'waiting', doneBytes: 0, totalBytes: null };
     await this.#reports.reportNotReady(image, 'Importing', wordsFor(progress), {
-      progress: percentOf(progress),
+      progress: progressOf(progress),
       ...(progress.stage === 'downloading' ? { importedBytes: progress.doneBytes } : {}),
     });
     return { againAfterMs: progressMs };
@@ -122,13 +123,13 @@ export class NodeSealedImages {
 
   async #requestOf(image: DiskImage, signal: AbortSignal) {
     const { systemNamespace, importSecrets } = this.#context;
-    const { format, size, clusterSize } = image.spec;
+    const { format, size } = image.spec;
     return {
       name: recordNameOf(image, systemNamespace),
       source: await importSourceOf(image, importSecrets, signal),
       format,
       sizeBytes: size ?? null,
-      clusterSizeBytes: clusterSize === undefined ? null : (parseQuantity(clusterSize) ?? null),
+      clusterSizeBytes: clusterSizeBytesOf(image),
     };
   }
 
@@ -172,10 +173,10 @@ function hasFailedForGood({ metadata, status }: DiskImage): boolean {
   return code !== undefined && isFinalImportCode(code);
 }
 
-function percentOf({ stage, doneBytes, totalBytes }: ImportProgress): string | null {
+function progressOf({ stage, doneBytes, totalBytes }: ImportProgress): string | null {
   if (stage === 'converting' || stage === 'unpacking') return '99%';
   if (stage === 'waiting' || totalBytes === null || totalBytes === 0) return null;
-  return `${Math.min(99, Math.floor((doneBytes * 100) / totalBytes))}%`;
+  return percentOf(doneBytes, totalBytes);
 }
 
 function wordsFor({ stage, doneBytes, totalBytes }: ImportProgress): string {

@@ -43,15 +43,12 @@ export function findOrphans(pool: Pool, context: NodeContext, known: DiskPool | 
   return { count: all.length, listed: all.slice(0, maxListed) };
 }
 
-function diskOrphan({ id, name, sizeBytes, options, source, createdAt }: DiskRecord, foundAt: string): Orphan {
+function diskOrphan(disk: DiskRecord, foundAt: string): Orphan {
+  const { options, source } = disk;
   const { format, preallocation, clusterSizeBytes, liveSnapshots } = options;
   return {
     kind: 'disk',
-    id,
-    name,
-    size: formatQuantity(sizeBytes),
-    createdAt: timestampOf(new Date(createdAt)),
-    foundAt,
+    ...commonOf(disk, foundAt),
     format,
     preallocation,
     liveSnapshots,
@@ -60,24 +57,16 @@ function diskOrphan({ id, name, sizeBytes, options, source, createdAt }: DiskRec
   };
 }
 
-function snapshotOrphan({ id, name, disk, sizeBytes, createdAt }: SnapshotRecord, foundAt: string): Orphan {
-  const size = formatQuantity(sizeBytes);
-  return { kind: 'snapshot', id, name, size, createdAt: timestampOf(new Date(createdAt)), foundAt, disk };
+function snapshotOrphan(snapshot: SnapshotRecord, foundAt: string): Orphan {
+  return { kind: 'snapshot', ...commonOf(snapshot, foundAt), disk: snapshot.disk };
 }
 
-function imageOrphan(
-  { id, name, layer, sizeBytes, digest, createdAt }: ImageRecord,
-  pool: Pool,
-  foundAt: string,
-): Orphan {
-  return {
-    kind: 'image',
-    id,
-    name,
-    size: formatQuantity(sizeBytes),
-    createdAt: timestampOf(new Date(createdAt)),
-    foundAt,
-    format: pool.layer(layer).format,
-    ...(digest === null ? {} : { digest }),
-  };
+function imageOrphan(image: ImageRecord, pool: Pool, foundAt: string): Orphan {
+  const { layer, digest } = image;
+  const { format } = pool.layer(layer);
+  return { kind: 'image', ...commonOf(image, foundAt), format, ...(digest === null ? {} : { digest }) };
+}
+
+function commonOf({ id, name, sizeBytes, createdAt }: DiskRecord | SnapshotRecord | ImageRecord, foundAt: string) {
+  return { id, name, size: formatQuantity(sizeBytes), createdAt: timestampOf(new Date(createdAt)), foundAt };
 }

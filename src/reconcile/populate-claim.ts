@@ -1,4 +1,4 @@
-import { apiGroup, driverName, nodeTopologyKey } from '../api/names.ts';
+import { apiGroup, driverName, nodeTopologyKey, parameterNames } from '../api/names.ts';
 import type { DiskImage } from '../api/objects.ts';
 import { isAlreadyExists } from '../kube/api-error.ts';
 import { findCondition } from '../kube/conditions.ts';
@@ -46,7 +46,7 @@ export interface ClaimPopulatorOptions {
 /** What waits for something that does not wake it is looked at again after this. */
 const retryMs = 15_000;
 const busyMs = 1000;
-export const defaultFsType = 'ext4';
+const defaultFsType = 'ext4';
 
 /**
  * Provisions claims whose `dataSourceRef` names a DiskImage, which csi-provisioner leaves to others: the volume starts
@@ -185,11 +185,16 @@ function imageKeyOf(claim: PersistentVolumeClaim): string {
   return keyOf({ namespace: claim.metadata.namespace, name: imageNameOf(claim) ?? '' });
 }
 
+/** The file system of a volume of that class, as the chart has csi-provisioner take it. */
+export function fsTypeOf({ parameters }: StorageClass): string {
+  return parameters[parameterNames.fsType] ?? defaultFsType;
+}
+
 /** The PersistentVolume as csi-provisioner makes it, which deletes the volume with its claim. */
 function manifestOf({ name, claim, storageClass }: ClaimVolumeRequest, volume: ClaimVolume) {
   const { metadata, isBlock, accessModes, volumeAttributesClassName } = claim;
   const { namespace, name: claimName, uid } = metadata;
-  const fsType = storageClass.parameters['csi.storage.k8s.io/fstype'] ?? defaultFsType;
+  const fsType = fsTypeOf(storageClass);
   const expression = { key: nodeTopologyKey, operator: 'In', values: [volume.nodeName] };
   return {
     metadata: {

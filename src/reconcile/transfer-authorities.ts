@@ -41,10 +41,8 @@ export class TransferAuthorities {
     if (wanted.length === known.length && wanted.at(-1) === known.at(-1)) return known;
     const data = { [dataKey]: Buffer.from(JSON.stringify(wanted)).toString('base64') };
     // Whoever comes second gets a conflict, and reads what the first one has written.
-    const { resourceVersion } = secret?.metadata ?? {};
-    if (secret)
-      await secrets.replace({ metadata: { ...ref, resourceVersion }, data } as object as typeof secret, { signal });
-    else await secrets.create({ metadata: ref, data } as object as Secret, { signal });
+    const manifest = { metadata: { ...ref, resourceVersion: secret?.metadata.resourceVersion }, data };
+    await (secret ? secrets.replace(manifest, { signal }) : secrets.create(manifest, { signal }));
     return wanted;
   }
 }

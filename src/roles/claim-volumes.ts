@@ -11,7 +11,7 @@ import {
 } from '../gen/csi.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { parseQuantity } from '../lib/quantity.ts';
-import { type ClaimVolume, type ClaimVolumeRequest, defaultFsType } from '../reconcile/populate-claim.ts';
+import { type ClaimVolume, type ClaimVolumeRequest, fsTypeOf } from '../reconcile/populate-claim.ts';
 
 /** As csi-provisioner understands them. */
 const modes: Record<string, Mode> = {
@@ -62,14 +62,16 @@ function volumeRequestOf({
 function capabilityOf(
   accessMode: string,
   isBlock: boolean,
-  { parameters, mountOptions }: ClaimVolumeRequest['storageClass'],
+  storageClass: ClaimVolumeRequest['storageClass'],
 ): VolumeCapability {
-  const fsType = parameters['csi.storage.k8s.io/fstype'] ?? defaultFsType;
   return {
     accessMode: { mode: modes[accessMode] ?? Mode.UNKNOWN },
     accessType: isBlock
       ? { $case: 'block', value: {} }
-      : { $case: 'mount', value: { fsType, mountFlags: mountOptions, volumeMountGroup: '' } },
+      : {
+          $case: 'mount',
+          value: { fsType: fsTypeOf(storageClass), mountFlags: storageClass.mountOptions, volumeMountGroup: '' },
+        },
   };
 }
 

@@ -11,10 +11,10 @@ import { type ImportContext, type ImportRequest, isFinalImportFailure } from './
 import { discardImage } from './incoming-image.ts';
 
 /**
- * Makes a sealed image of a file on a web server or in a container image, or finds the one of that name: fetches it into `incoming`, compares its
- * checksum, unpacks it where it is compressed, looks whether it can do harm, and makes a layer of it. What has come is kept where the source fails, the call
- * is aborted or the process dies, and the next call goes on with it; nothing is kept where the pool is full, nor of what
- * is refused.
+ * Makes a sealed image of a file on a web server or in a container image, or finds the one of that name: fetches it into
+ * `incoming`, compares its checksum, unpacks it where it is compressed, looks whether it can do harm, and makes a layer of
+ * it. What has come is kept where the source fails, the call is aborted or the process dies, and the next call goes on
+ * with it; nothing is kept where the pool is full, nor of what is refused.
  *
  * @throws LaminaError `source-unavailable`, `source-denied`, `checksum-mismatch`, `image-refused`, `size-out-of-range`, `pool-full`,
  *   `import-failed` and the codes of tools; isFinalImportFailure tells which are final. The reason of the request's signal.
