@@ -3,19 +3,18 @@ import { systemNamespace } from '../cluster/objects.ts';
 import { claim, pod } from './objects.ts';
 import type { Kubectl } from './kubectl.ts';
 import { stories } from './stories.ts';
+import { originOf, startWebServer } from './web-server.ts';
 
-const port = 8080;
 /** How many disks start from the image at once. */
 const heirs = Array.from({ length: 10 }, (_, index) => `heir-${index}`);
 
-/** Makes a file system image of the container's own Debian, and serves it. */
-const serve = `
-mkdir -p /srv/www /srv/root
+/** Makes a file system image of the container's own Debian. */
+const fill = `
+mkdir /srv/root
 cp -ax /bin /etc /lib /sbin /usr /var /srv/root/
 (cd /srv/root && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum) >/srv/www/content
 mke2fs -q -t ext4 -d /srv/root /srv/www/debian.raw 768M
 sha256sum </srv/www/debian.raw | cut -d' ' -f1 >/srv/www/digest
-exec busybox httpd -f -p ${port} -h /srv/www
 `;
 
 /** The sum over the files of the image that a volume has. */
@@ -34,22 +33,10 @@ const heir = (name: string, more: object = {}) => {
   return { ...object, spec: { ...object.spec, dataSourceRef } };
 };
 
-/** A pod that serves the image, without a volume. */
-async function startServer(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
-  const { spec, ...server } = pod({ name: 'web', claim: '', script: serve });
-  const containers = spec.containers.map(({ name, image, command }) => ({ name, image, command }));
-  await kubectl.apply({ ...server, spec: { ...spec, containers, volumes: [] } });
-  await kubectl.untilReady('web');
-  await expect
-    .poll(() => kubectl.inPod('web', 'test -s /srv/www/digest && echo there || true'), { timeout: 120_000 })
-    .toBe('there');
-  return servedBy(kubectl);
-}
-
-async function servedBy(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
-  const { status } = (await kubectl.get('pod', 'web')) ?? {};
+/** Of what the pod `web` serves. */
+async function served(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
   return {
-    origin: `http://${status?.podIP}:${port}`,
+    origin: await originOf(kubectl, 'web'),
     digest: (await kubectl.inPod('web', 'cat /srv/www/digest')).trim(),
     content: (await kubectl.inPod('web', 'cat /srv/www/content')).trim(),
   };
@@ -58,7 +45,8 @@ async function servedBy(kubectl: Kubectl): Promise<{ origin: string; digest: str
 stories('a golden image', (scene) => {
   it('is imported once, ten disks start from it, and they live on when it is gone', { timeout: 600_000 }, async () => {
     const { kubectl } = scene();
-    const { origin, digest, content } = await startServer(kubectl);
+    await startWebServer(kubectl, 'web', fill);
+    const { origin, digest, content } = await served(kubectl);
     // Claims may come first.
     await kubectl.apply(heir('early'));
     await kubectl.apply(pod({ name: 'early', claim: 'early' }));
@@ -89,7 +77,7 @@ stories('a golden image', (scene) => {
   it('starts disks on other nodes as well, for which it is fetched once', { timeout: 600_000 }, async () => {
     const { kubectl, cluster } = scene();
     const [here, there] = cluster.workers;
-    const { origin, digest, content } = await servedBy(kubectl);
+    const { origin, digest, content } = await served(kubectl);
     const image = golden(`${origin}/debian.raw`, digest);
     await kubectl.apply({ ...image, spec: { ...image.spec, nodeName: here } });
     await kubectl.run(['wait', 'diskimage/debian', '--for=condition=Ready', '--timeout=120s']);
@@ -136,8 +124,7 @@ stories('a golden image', (scene) => {
 
   it('of another checksum is refused for good, with both', async () => {
     const { kubectl } = scene();
-    const { status } = (await kubectl.get('pod', 'web')) ?? {};
-    await kubectl.apply(golden(`http://${status?.podIP}:${port}/debian.raw`, '0'.repeat(64)));
+    await kubectl.apply(golden(`${await originOf(kubectl, 'web')}/debian.raw`, '0'.repeat(64)));
     await kubectl.untilObject('diskimage', 'debian', (image) =>
       JSON.stringify(image.status).includes('ChecksumMismatch'),
     );

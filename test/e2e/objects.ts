@@ -17,17 +17,30 @@ export function claim({ name, size = '1Gi', ...spec }: ClaimOptions) {
 
 interface PodOptions {
   name: string;
-  /** The claim that it uses. */
-  claim: string;
+  /** The claim that it uses; left out, it has no volume. */
+  claim?: string;
   /** Whether the claim's volume is a block device. */
   block?: boolean;
   node?: string;
+  /** What it runs instead of the tools. */
+  image?: string;
   /** A shell script that it runs; without one it waits to be told what to do. */
   script?: string;
 }
 
 /** A pod that has a claim's volume at /data, or as the device /dev/data. */
-export function pod({ name, claim: claimName, block = false, node, script = 'sleep infinity' }: PodOptions) {
+export function pod({
+  name,
+  claim: claimName,
+  block = false,
+  node,
+  image = toolsImage,
+  script = 'sleep infinity',
+}: PodOptions) {
+  const mount = block
+    ? { volumeDevices: [{ name: 'data', devicePath: '/dev/data' }] }
+    : { volumeMounts: [{ name: 'data', mountPath: '/data' }] };
+  const hasVolume = claimName !== undefined;
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -36,17 +49,8 @@ export function pod({ name, claim: claimName, block = false, node, script = 'sle
       terminationGracePeriodSeconds: 1,
       restartPolicy: 'Never',
       ...(node === undefined ? {} : { nodeSelector: { 'kubernetes.io/hostname': node } }),
-      containers: [
-        {
-          name: 'main',
-          image: toolsImage,
-          command: ['bash', '-euc', script],
-          ...(block
-            ? { volumeDevices: [{ name: 'data', devicePath: '/dev/data' }] }
-            : { volumeMounts: [{ name: 'data', mountPath: '/data' }] }),
-        },
-      ],
-      volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
+      containers: [{ name: 'main', image, command: ['bash', '-euc', script], ...(hasVolume ? mount : {}) }],
+      volumes: hasVolume ? [{ name: 'data', persistentVolumeClaim: { claimName } }] : [],
     },
   };
 }

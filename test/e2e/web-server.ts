@@ -1,0 +1,21 @@
+import { expect } from 'vitest';
+import type { Kubectl } from './kubectl.ts';
+import { pod } from './objects.ts';
+
+const port = 8080;
+
+/** A pod without a volume that fills /srv/www by a shell script, and serves that by HTTP. @returns its origin */
+export async function startWebServer(kubectl: Kubectl, name: string, fill: string, image?: string): Promise<string> {
+  const script = `mkdir -p /srv/www\n${fill}\ntouch /srv/ready\nexec busybox httpd -f -vv -p ${port} -h /srv/www`;
+  await kubectl.apply(pod({ name, script, ...(image === undefined ? {} : { image }) }));
+  await kubectl.untilReady(name);
+  const isReady = () => kubectl.inPod(name, 'test -e /srv/ready && echo there || true');
+  await expect.poll(isReady, { timeout: 120_000 }).toBe('there');
+  return originOf(kubectl, name);
+}
+
+/** Where such a pod is reached from the cluster. */
+export async function originOf(kubectl: Kubectl, name: string): Promise<string> {
+  const { status } = (await kubectl.get('pod', name)) ?? {};
+  return `http://${status?.podIP}:${port}`;
+}
