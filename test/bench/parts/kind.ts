@@ -31,6 +31,7 @@ export async function measureKind(bench: Bench): Promise<Result[]> {
     return [
       ...(await measureOne(bench, kubectl)),
       ...(await measureMany(bench, kubectl)),
+      ...(await measureImages(bench, kubectl)),
       ...(await measureFio(bench, kubectl, cluster)),
       ...(await measureMemory(kubectl, cluster)),
     ];
@@ -111,6 +112,58 @@ async function measureMany({ say, signal }: Bench, kubectl: Kubectl): Promise<Re
     medianResult('the same, 95 of 100', 'ms', [percentile(boundMs, 95)]),
     medianResult(`${many} pods at once, until ready`, 'ms', readyMs),
     medianResult('the same, 95 of 100', 'ms', [percentile(readyMs, 95)]),
+  ];
+}
+
+/** Golden images that differ in what they hold and in how big they look, and claims that start from them, in turns. */
+async function measureImages({ effort, say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
+  const images = {
+    small: { size: '1Gi', megabytes: 16 },
+    big: { size: '500Gi', megabytes: 4096 },
+  } as const;
+  const ms: Record<string, number[]> = { small: [], big: [] };
+  const heirOf = (image: string) => {
+    const object = claim({ name: 'heir', size: '500Gi' });
+    const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: image };
+    return { ...object, spec: { ...object.spec, dataSourceRef } };
+  };
+  for (const [name, { size, megabytes }] of Object.entries(images)) {
+    const fill = `head -c ${megabytes}M /dev/urandom >/data/file; sync; touch /tmp/filled; sleep infinity`;
+    await kubectl.apply(claim({ name, size }), pod({ name, claim: name, script: fill }));
+    await kubectl.untilReady(name);
+    await kubectl.inPod(name, 'until test -e /tmp/filled; do sleep 1; done', 300_000);
+    const source = { type: 'persistentVolumeClaim', persistentVolumeClaim: { name } };
+    await kubectl.apply({
+      apiVersion: 'lamina.storage/v1alpha1',
+      kind: 'DiskImage',
+      metadata: { name },
+      spec: { source },
+    });
+    await waitFor(kubectl, `diskimage/${name}`, ready);
+    await kubectl.remove('pod', name);
+  }
+  for (let round = 0; round < effort.calls / 4; round++) {
+    for (const [name, measured] of Object.entries(ms)) {
+      signal.throwIfAborted();
+      say(`kind: a claim from the ${name} image, round ${round + 1}`);
+      const { ms: took } = await timed(async () => {
+        await kubectl.apply(heirOf(name), pod({ name: 'heir', claim: 'heir' }));
+        await waitFor(kubectl, 'pvc/heir', bound);
+      });
+      measured.push(took);
+      await kubectl.untilReady('heir');
+      await kubectl.remove('pod', 'heir');
+      await kubectl.remove('pvc', 'heir');
+    }
+  }
+  await kubectl.remove('diskimage', ...Object.keys(images));
+  await kubectl.remove('pvc', ...Object.keys(images));
+  const { small = [], big = [] } = ms;
+  const ratios = big.map((value, index) => value / (small[index] ?? Number.NaN));
+  return [
+    medianResult('a claim and its pod from an image of 1 GiB with 16 MiB of data, until bound', 'ms', small),
+    medianResult('the same of 500 GiB with 4 GiB of data', 'ms', big, { atMost: 1500 }),
+    medianResult('500 GiB / 1 GiB', 'ratio', ratios, { between: [0.8, 1.2] }),
   ];
 }
 
