@@ -4,7 +4,7 @@ import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
 import { blockDeviceSequence, blockDeviceSizeBytes } from '../host/block-device.ts';
-import { findFuseMount } from '../host/fuse-mount.ts';
+import { findFuseMount, setMaxBackground } from '../host/fuse-mount.ts';
 import {
   createLoopDevice,
   findLoopDeviceOn,
@@ -20,6 +20,8 @@ import type { DaemonPaths } from './run-directory.ts';
 
 /** The one file of a FUSE export. */
 const exportInode = 1;
+/** More do not make it faster (docs/operators/performance.md). */
+const requestsInFlight = 64;
 const statTimeoutMs = 10_000;
 const growTimeoutMs = 10_000;
 
@@ -56,10 +58,12 @@ export class FuseBackend implements EngineBackend {
   }
 
   async makeDevice(paths: DaemonPaths): Promise<string> {
-    if ((await findFuseMount(paths.exportFile)) === null) {
+    const mounted = await findFuseMount(paths.exportFile);
+    if (mounted === null) {
       const message = `nothing is mounted at ${paths.exportFile}: the engine's run directory must be shared with this process, mounts included (mountPropagation: Bidirectional)`;
       throw new LaminaError('engine-unavailable', message);
     }
+    await setMaxBackground(mounted, requestsInFlight);
     return createLoopDevice(paths.exportFile, { directIo: this.#directIo });
   }
 

@@ -2,6 +2,7 @@ import { LaminaError } from '../lib/errors.ts';
 import { type Mount, mountsAt, readMounts } from './mountinfo.ts';
 
 const timeoutMs = 30_000;
+const connections = '/sys/fs/fuse/connections';
 
 /**
  * Device number (`0:49`) of the FUSE file system mounted at `mountpoint` of this mount namespace, or null. Read from the
@@ -15,6 +16,18 @@ export async function findFuseMount(mountpoint: string): Promise<string | null> 
 export function fuseMountIn(mounts: readonly Mount[], mountpoint: string): string | null {
   const seen = mountsAt(mounts, mountpoint).at(-1);
   return seen?.fsType.startsWith('fuse') ? seen.device : null;
+}
+
+/**
+ * Lets so many reads and writes of a mounted FUSE file system be in flight that come without somebody who waits for each,
+ * as a loop device's do; the kernel lets 12 and holds the others back. The one place for it is a file system that containers
+ * do not have mounted, so it is mounted where nobody else sees it.
+ */
+export async function setMaxBackground(device: string, requests: number): Promise<void> {
+  const connection = device.split(':')[1] ?? '';
+  const { run } = await import('../lib/exec.ts');
+  const write = `mount -t fusectl none ${connections} && echo "$2" >"${connections}/$1/max_background"`;
+  await run('unshare', ['--mount', 'sh', '-c', write, 'sh', connection, String(requests)], { timeoutMs });
 }
 
 /**
