@@ -1,4 +1,6 @@
 import { LaminaError } from '../lib/errors.ts';
+import { StringPool } from '../lib/string-pool.ts';
+import { ObjectIndex } from './object-index.ts';
 import { type KubeObject, keyOf } from './objects.ts';
 
 /** The values under which an object is found in an index. */
@@ -32,12 +34,12 @@ export type Decoded<T> = { object: T } | { key: string; resourceVersion: string;
 export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> {
   readonly #entries = new Map<string, Decoded<T>>();
   readonly #indexers: Readonly<Record<string, Indexer<T>>>;
-  /** index, value, keys */
-  readonly #indexes = new Map<string, Map<string, Set<string>>>();
+  readonly #indexes = new Map<string, ObjectIndex>();
+  readonly #strings = new StringPool();
 
   constructor(indexers: Readonly<Record<string, Indexer<T>>> = {}) {
     this.#indexers = indexers;
-    for (const index of Object.keys(indexers)) this.#indexes.set(index, new Map());
+    for (const index of Object.keys(indexers)) this.#indexes.set(index, new ObjectIndex());
   }
 
   get size(): number {
@@ -63,9 +65,9 @@ export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> 
   }
 
   byIndex(index: string, value: string): T[] {
-    const values = this.#indexes.get(index);
-    if (!values) throw new LaminaError('invalid-parameter', `there is no index '${index}' in this cache`);
-    return [...(values.get(value) ?? [])].flatMap((key) => this.#understood(key) ?? []);
+    const keys = this.#indexes.get(index);
+    if (!keys) throw new LaminaError('invalid-parameter', `there is no index '${index}' in this cache`);
+    return keys.get(value).flatMap((key) => this.#understood(key) ?? []);
   }
 
   /** Takes in an object that is new or changed. @returns what changed, undefined where it was known in this version */
@@ -76,7 +78,7 @@ export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> 
     const before = this.#unindex(key);
     this.#entries.set(key, entry);
     if ('invalid' in entry) return { key, before };
-    deepFreeze(entry.object);
+    keep(entry.object, this.#strings);
     this.#index(key, entry.object);
     return { key, before, after: entry.object };
   }
@@ -100,12 +102,7 @@ export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> 
 
   #index(key: string, object: T): void {
     for (const [index, indexer] of Object.entries(this.#indexers)) {
-      const values = this.#indexes.get(index);
-      for (const value of indexer(object)) {
-        const keys = values?.get(value);
-        if (keys) keys.add(key);
-        else values?.set(value, new Set([key]));
-      }
+      for (const value of indexer(object)) this.#indexes.get(index)?.add(value, key);
     }
   }
 
@@ -114,12 +111,7 @@ export class MutableObjectCache<T extends KubeObject> implements ObjectCache<T> 
     const object = this.#understood(key);
     if (!object) return undefined;
     for (const [index, indexer] of Object.entries(this.#indexers)) {
-      const values = this.#indexes.get(index);
-      for (const value of indexer(object)) {
-        const keys = values?.get(value);
-        keys?.delete(key);
-        if (keys?.size === 0) values?.delete(value);
-      }
+      for (const value of indexer(object)) this.#indexes.get(index)?.remove(value, key);
     }
     return object;
   }
@@ -133,8 +125,12 @@ function versionOf<T extends KubeObject>(entry: Decoded<T>): string | undefined 
   return 'object' in entry ? entry.object.metadata.resourceVersion : entry.resourceVersion;
 }
 
-function deepFreeze(value: unknown): void {
-  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return;
+/** Freezes a value and all that is in it, with equal strings kept once. */
+function keep(value: object, strings: StringPool): void {
+  if (Object.isFrozen(value)) return;
+  for (const [name, member] of Object.entries(value)) {
+    if (typeof member === 'string') (value as Record<string, string>)[name] = strings.shared(member);
+    else if (typeof member === 'object' && member !== null) keep(member, strings);
+  }
   Object.freeze(value);
-  for (const member of Object.values(value)) deepFreeze(member);
 }
