@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { CommanderError } from 'commander';
 import packageJson from '../package.json' with { type: 'json' };
-import { type Config, readConfig } from './config.ts';
+import { type Config, readConfig } from './config/read-config.ts';
 import { isLaminaError, messageOf } from './lib/errors.ts';
 
 /** How this program is started again as the supervisor. */

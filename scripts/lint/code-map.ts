@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 
 /**
  * The code map: which folder of src/ may import from which others, and which npm packages. The linter refuses
- * everything else (plugin.ts beside this), and docs/developers/development.md explains it. `main` and `config` are single files.
+ * everything else (plugin.ts beside this), and docs/developers/development.md explains it. `main` is a single file.
  */
 export const codeMap: Record<string, { parts: readonly string[] | 'any'; packages: readonly string[] | 'any' }> = {
   main: { parts: ['roles', 'config', 'lib'], packages: ['commander'] },

@@ -1,4 +1,4 @@
-import type { CheckConfig } from '../config.ts';
+import type { CheckConfig } from '../config/pool-commands.ts';
 import { type CheckReport, checkPool, exitCode, repairPool } from '../store/check.ts';
 import { createLogger } from '../telemetry/log.ts';
 

@@ -1,4 +1,4 @@
-import type { ClusterConfig } from '../config.ts';
+import type { ClusterConfig } from '../config/cluster.ts';
 import { ApiClient } from '../kube/client.ts';
 import type { Connection } from '../kube/connection.ts';
 import { inClusterConnection } from '../kube/in-cluster.ts';

@@ -1,4 +1,4 @@
-import type { ControllerConfig } from '../config.ts';
+import type { ControllerConfig } from '../config/controller.ts';
 import { assertInstalledSchema } from '../kube/installed-schema.ts';
 import { TokenReview } from '../kube/token-review.ts';
 import { listSteps } from '../lib/checkpoint.ts';

@@ -1,4 +1,4 @@
-import type { EngineConfig } from '../config.ts';
+import type { EngineConfig } from '../config/engine.ts';
 import { runSupervisor } from '../engine/supervisor.ts';
 import { createLogger } from '../telemetry/log.ts';
 

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { NodeConfig } from '../config.ts';
+import type { NodeConfig } from '../config/node.ts';
 import { runDirectory } from '../engine/run-directory.ts';
 import { SupervisorClient } from '../engine/supervisor-client.ts';
 import { TokenReview } from '../kube/token-review.ts';

@@ -1,5 +1,5 @@
 import { defaultPoolName } from '../api/names.ts';
-import type { StandaloneConfig } from '../config.ts';
+import type { StandaloneConfig } from '../config/standalone.ts';
 import { watchDaemons } from '../engine/daemon-watch.ts';
 import { Staging } from '../engine/staging.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';

@@ -1,4 +1,4 @@
-import type { TreeConfig } from '../config.ts';
+import type { TreeConfig } from '../config/pool-commands.ts';
 import { formatTree, readTree } from '../store/tree.ts';
 
 /** `lamina tree`: exit code 0, or 4 where the pool has problems. */

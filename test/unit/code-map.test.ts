@@ -39,7 +39,7 @@ describe('the linter refuses', () => {
     ['csi/controller/create-volume.ts', '../../engine/attach.ts', 'csi does not import engine'],
     ['engine/attach.ts', '../kube/client.ts', 'engine does not import kube'],
     ['qemu/qemu-img.ts', '../host/mount.ts', 'qemu does not import host'],
-    ['lib/exec.ts', '../config.ts', 'lib does not import config'],
+    ['lib/exec.ts', '../config/read-config.ts', 'lib does not import config'],
     ['roles/node.ts', '../main.ts', 'nothing imports main'],
     ['main.ts', './store/pool.ts', 'main does not import store'],
     ['store/pool.ts', '../../test/fakes/clock.ts', 'nothing in src/ imports from outside of it'],
@@ -79,16 +79,16 @@ describe('the linter refuses', () => {
     expect(said).toContain('import(no-cycle)');
   });
 
-  test('the environment read outside of config.ts, and the process ended outside of main.ts', async () => {
+  test('the environment read outside of config/, and the process ended outside of main.ts', async () => {
     const said = await lint({
       'store/a.ts': 'export const a = process.env.HOME;\n',
-      'config.ts': 'export const home = process.env.HOME;\n',
+      'config/home.ts': 'export const home = process.env.HOME;\n',
       'roles/b.ts': 'export const b = (): never => process.exit(1);\n',
       'main.ts': 'process.exit(0);\n',
     });
     expect(said).toMatch(/src\/store\/a\.ts.*no-restricted-properties/);
     expect(said).toMatch(/src\/roles\/b\.ts.*no-restricted-properties/);
-    expect(said).not.toMatch(/src\/(config|main)\.ts/);
+    expect(said).not.toMatch(/src\/(config\/home|main)\.ts/);
   });
 });
 

@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/read-config.ts';
 
 const defaults = { nodeName: 'here', version: '1.2.3' };
 const read = (line: string, environment: NodeJS.ProcessEnv = {}) =>

@@ -1,4 +1,4 @@
-import type { KubectlConfig } from '../../config.ts';
+import type { KubectlConfig } from '../../config/kubectl.ts';
 import { ApiClient } from '../../kube/client.ts';
 import { kubeconfigConnection } from '../../kube/kubeconfig.ts';
 import { systemClock as clock } from '../../lib/clock.ts';

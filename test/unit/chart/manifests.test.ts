@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { readConfig } from '../../../src/config.ts';
+import { readConfig } from '../../../src/config/read-config.ts';
 import { driverName } from '../../../src/api/names.ts';
 import { chartDirectory, helmMissing, lintChart, type Manifest, renderChart } from '../../chart.ts';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { diskImages, diskPools, diskSnapshots } from '../../../src/api/objects.ts';
-import type { KubectlConfig } from '../../../src/config.ts';
+import type { KubectlConfig } from '../../../src/config/kubectl.ts';
 import { claims, events, pods, storageClasses, volumes } from '../../../src/roles/kubectl/objects.ts';
 import { kubectl } from '../../../src/roles/kubectl/kubectl.ts';
 import type { FakeObject, FakeType } from '../../fakes/api-objects.ts';

@@ -1,0 +1,49 @@
+import type { Command } from 'commander';
+import {
+  criticalOption,
+  type LogLevel,
+  logLevel,
+  overcommitOption,
+  reservedOption,
+  runDir,
+  type SpaceConfig,
+} from './options.ts';
+
+export interface StandaloneConfig extends SpaceConfig {
+  role: 'standalone';
+  pool: string;
+  socket: string;
+  runDir: string;
+  nodeName: string;
+  logLevel: LogLevel;
+  metricsSocket: string | null;
+  /** Tests only: the step after which the process kills itself (LAMINA_KILL_AT). */
+  killAt: string | null;
+}
+
+export function addStandalone(
+  program: Command,
+  nodeName: string,
+  use: (options: Omit<StandaloneConfig, 'role' | 'killAt'>) => void,
+): void {
+  program
+    .command('standalone')
+    .description(
+      'Serves a pool as a CSI driver (Identity, Controller and Node) on a unix socket, without Kubernetes. Needs root.',
+    )
+    .requiredOption(
+      '--pool <dir>',
+      'the pool: an empty directory, or one that a pool was made in, on ext4, xfs or btrfs',
+    )
+    .requiredOption('--socket <path>', 'the CSI socket to listen on')
+    .addOption(runDir('sockets and state of running disks; must outlive this process, but not a reboot'))
+    .option('--node-name <name>', 'this node, as topology and NodeGetInfo name it', nodeName)
+    .addOption(reservedOption())
+    .addOption(criticalOption())
+    .addOption(overcommitOption())
+    .option('--metrics-socket <path>', 'unix socket for /metrics, /healthz and /readyz', (path: string) => path)
+    .addOption(logLevel())
+    .action(({ reserved, critical, metricsSocket = null, ...options }) => {
+      use({ ...options, reservedFraction: reserved, criticalFraction: critical, metricsSocket });
+    });
+}

@@ -1,0 +1,35 @@
+import { InvalidArgumentError } from 'commander';
+import { MiB, parseBytes } from '../lib/bytes.ts';
+
+export function fraction(text: string): number {
+  const value = text.endsWith('%') ? Number(text.slice(0, -1)) / 100 : Number(text);
+  if (!(value >= 0 && value < 1))
+    throw new InvalidArgumentError('a fraction from 0 to below 1, or a percentage, is wanted.');
+  return value;
+}
+
+export function factor(text: string): number {
+  const value = Number(text);
+  if (!(value >= 1 && value <= 1e6)) throw new InvalidArgumentError('a number of at least 1 is wanted.');
+  return value;
+}
+
+export function seconds(text: string): number {
+  return whole(text, 'a whole number of seconds is wanted.');
+}
+
+export function positive(text: string): number {
+  return whole(text, 'a whole number is wanted, of at least 1.');
+}
+
+export function rate(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes < MiB) throw new InvalidArgumentError('a size is wanted, of at least 1Mi.');
+  return bytes;
+}
+
+function whole(text: string, complaint: string): number {
+  const value = Number(text);
+  if (!(Number.isInteger(value) && value > 0)) throw new InvalidArgumentError(complaint);
+  return value;
+}
