@@ -1,0 +1,163 @@
+import path from 'node:path';
+import { driverName } from '../api/names.ts';
+import { diskImages, diskPools, diskSnapshots } from '../api/objects.ts';
+import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
+import { engineSteps } from '../engine/steps.ts';
+import { configMapType, secretType } from '../kube/core-kinds.ts';
+import { EventSender } from '../kube/events.ts';
+import { ResourceClient } from '../kube/resource-client.ts';
+import { type Checkpoint, listSteps } from '../lib/checkpoint.ts';
+import { killingCheckpoint } from '../lib/kill-at.ts';
+import { TokenBucket } from '../lib/token-bucket.ts';
+import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
+import type { NodeContext } from '../reconcile/node-context.ts';
+import { ImageImports } from '../reconcile/image-imports.ts';
+import { LayerFetches } from '../reconcile/layer-fetches.ts';
+import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
+import { NodePools } from '../reconcile/node-pools.ts';
+import { nodeSteps } from '../reconcile/node-steps.ts';
+import { imageSteps, storeSteps } from '../store/steps.ts';
+import { ImportGate } from '../transfer/import/import-gate.ts';
+import { importSteps, transferSteps } from '../transfer/steps.ts';
+import { createNodeWatches, NodeControllers, type NodeWatches } from './node-controllers.ts';
+import type { NodeParts } from './node-parts.ts';
+import { openNodePool } from './node-pool.ts';
+import { NodeTransfers } from './node-transfers.ts';
+import { PoolsNodeService } from './pools-node-service.ts';
+
+const allSteps = listSteps({
+  ...storeSteps,
+  ...imageSteps,
+  ...engineSteps,
+  ...stagingSteps,
+  ...freezeSteps,
+  ...nodeSteps,
+  ...importSteps,
+  ...transferSteps,
+});
+
+/** A web server that sends nothing for so long is asked again. */
+const stallMs = 30_000;
+
+/** The pools of a node and the reconcilers that work on them, wired to each other. */
+export class NodeAssembly {
+  /** For kubelet. Needs no API server. */
+  readonly service: PoolsNodeService;
+  readonly pools: NodePools;
+  readonly watches: NodeWatches;
+  readonly events: EventSender;
+  readonly imports: ImageImports;
+  readonly fetches: LayerFetches;
+  readonly transfers: NodeTransfers;
+  readonly reports: NodeDiskPools;
+  readonly controllers: NodeControllers;
+  readonly #parts: NodeParts;
+  readonly #checkpoint: Checkpoint<(typeof allSteps)[number]>;
+
+  constructor(parts: NodeParts) {
+    const { options, cluster, clock, logger, metrics } = parts;
+    const { nodeName } = options;
+    this.#parts = parts;
+    this.#checkpoint = killingCheckpoint(options.killAt, allSteps);
+    this.watches = createNodeWatches(parts);
+    this.pools = this.#createPools();
+    this.service = new PoolsNodeService(nodeName, this.pools, (diskId) => this.controllers.wakeDisk(diskId));
+    const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
+    this.events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
+    this.imports = this.#createImports();
+    this.transfers = this.#createTransfers();
+    this.fetches = new LayerFetches({
+      pools: new ResourceClient(cluster.client, diskPools),
+      receiverOf: this.transfers.receiverOf,
+      onEnded: (key) => this.controllers.wakeImage(key),
+    });
+    const context = this.#createContext();
+    const client = new ResourceClient(cluster.client, diskPools);
+    const transferAddress = () => this.transfers.address;
+    const pools = this.watches.pools.cache;
+    this.reports = new NodeDiskPools({ context, pools, client, version: options.version, transferAddress });
+    this.controllers = new NodeControllers(parts, this.watches, context, this.reports);
+  }
+
+  #createPools(): NodePools {
+    const { options, cluster, clock, random, logger, metrics } = this.#parts;
+    const { nodeName } = options;
+    const pools = this.watches.pools;
+    const confirmer = new PoolConfirmer({ nodeName, client: cluster.client, pools, clock, random, logger });
+    const poolOptions = {
+      nodeName,
+      runDir: options.runDir,
+      engineDir: path.join(options.runDir, 'engine'),
+      policy: options,
+      checkpoint: this.#checkpoint,
+      logger,
+      assertNew: confirmer.assertNew,
+      onFrozen: metrics.observeFreeze,
+      onMerged: metrics.observeMerge,
+      onDaemonDeath: (diskId: string) => {
+        metrics.countEngineDeath();
+        this.controllers.wakeDisk(diskId);
+      },
+    };
+    return new NodePools({
+      places: options.pools,
+      open: (place, signal) => openNodePool(place, poolOptions, signal),
+      confirm: (place, pool, signal) => confirmer.confirm(place, pool, signal),
+      onChange: (name) => this.controllers.wakeAllOf(name),
+      clock,
+      logger,
+    });
+  }
+
+  #createImports(): ImageImports {
+    const { options, clock } = this.#parts;
+    return new ImageImports({
+      limit: new TokenBucket(options.importRate, clock),
+      gate: new ImportGate(options.imports),
+      clock,
+      checkpoint: this.#checkpoint,
+      stallMs,
+      mayReachItself: false,
+      onEnded: (key) => this.controllers.wakeImage(key),
+    });
+  }
+
+  #createTransfers(): NodeTransfers {
+    const { options, cluster, clock, random, logger } = this.#parts;
+    return new NodeTransfers({
+      nodeName: options.nodeName,
+      listen: options.transferListen,
+      address: options.transferAddress,
+      rate: options.transferRate,
+      client: cluster.client,
+      pools: () => this.pools,
+      onServing: () => this.controllers.wakePools(),
+      checkpoint: this.#checkpoint,
+      clock,
+      random,
+      logger,
+    });
+  }
+
+  #createContext(): NodeContext {
+    const { options, cluster, clock } = this.#parts;
+    return {
+      nodeName: options.nodeName,
+      systemNamespace: cluster.systemNamespace,
+      pools: this.pools,
+      images: this.watches.images.cache,
+      snapshots: this.watches.snapshots.cache,
+      imageClient: new ResourceClient(cluster.client, diskImages),
+      snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
+      imports: this.imports,
+      fetches: this.fetches,
+      importSecrets: {
+        secrets: new ResourceClient(cluster.client, secretType),
+        configMaps: new ResourceClient(cluster.client, configMapType),
+      },
+      events: this.events,
+      clock,
+      checkpoint: this.#checkpoint,
+    };
+  }
+}
