@@ -13,6 +13,12 @@ export default class ResultsReporter implements Reporter {
       for (const test of module.children.allTests()) count(result, test);
       // A file that cannot be loaded has no tests to fail.
       for (const error of module.errors().slice(0, 1)) fail(result, module.relativeModuleId, error.message);
+      // Tests whose set-up fails are skipped, not failed.
+      for (const suite of module.children.allSuites()) {
+        const [error] = suite.errors();
+        if (error)
+          fail(result, `${module.relativeModuleId} > ${suite.fullName}, before or after its tests`, error.message);
+      }
     }
     const [first] = tiers.values();
     for (const error of first ? unhandledErrors : []) if (first) fail(first, 'outside of all tests', error.message);

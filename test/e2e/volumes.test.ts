@@ -102,6 +102,8 @@ stories('volumes of all kinds', (scene) => {
     const image = await kubectl.in(systemNamespace).get('diskimage', await kubectl.volumeOf('raw'));
     expect(image?.spec.liveSnapshots).toBe(true);
     await kubectl.remove('pod', 'ephemeral');
+    // Its owner is gone, which the garbage collector finds out in its own time.
+    await kubectl.run(['wait', '--for=delete', 'pvc/ephemeral-data', '--timeout=60s']);
     expect(await kubectl.get('pvc', 'ephemeral-data')).toBeUndefined();
   });
 });
