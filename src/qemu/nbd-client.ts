@@ -36,8 +36,7 @@ export class NbdClient {
     const socket = connect(socketPath);
     try {
       await once(socket, 'connect');
-      const handshake = new Handshake(socket);
-      const sizeBytes = await handshake.run(exportName);
+      const sizeBytes = await new Handshake(socket).run(exportName);
       return new NbdClient(socket, sizeBytes);
     } catch (error) {
       socket.destroy();
@@ -111,13 +110,23 @@ export class NbdClient {
 /** Up to where reads can begin. */
 class Handshake {
   readonly #socket: Socket;
+  readonly #chunks: AsyncGenerator<Buffer, undefined>;
+  #received = Buffer.alloc(0);
 
   constructor(socket: Socket) {
     this.#socket = socket;
+    this.#chunks = chunksOf(socket);
   }
 
   /** @returns the size of the disk */
   async run(exportName: string): Promise<number> {
+    const sizeBytes = await this.#negotiate(exportName);
+    // Or whoever listens for data next would get none.
+    await this.#chunks.return(undefined);
+    return sizeBytes;
+  }
+
+  async #negotiate(exportName: string): Promise<number> {
     const hello = await this.#read(18);
     if (hello.toString('latin1', 0, 16) !== serverMagic) throw toolFailed(new Error('this is no NBD server'));
     const name = Buffer.from(exportName);
@@ -147,14 +156,20 @@ class Handshake {
 
   /** Exactly `length` bytes, which are few. */
   async #read(length: number): Promise<Buffer> {
-    if (length === 0) return Buffer.alloc(0);
-    for (;;) {
-      const data = this.#socket.read(length) as Buffer | null;
-      if (data?.length === length) return data;
-      if (data || this.#socket.readableEnded || this.#socket.destroyed) throw toolFailed(new Error('it broke off'));
-      await Promise.race([once(this.#socket, 'readable'), once(this.#socket, 'end')]);
+    while (this.#received.length < length) {
+      // A listener for `readable` would be called at once, and again and again, while too little is there.
+      const { done, value } = await this.#chunks.next();
+      if (done) throw toolFailed(new Error('it broke off'));
+      this.#received = Buffer.concat([this.#received, value]);
     }
+    const data = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return data;
   }
+}
+
+async function* chunksOf(socket: Socket): AsyncGenerator<Buffer, undefined> {
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
 }
 
 function request(type: number, cookie: bigint, offset: number, length: number): Buffer {
