@@ -23,7 +23,10 @@ export const safeDataPath: DataPath = {
   imageDirectIo: true,
 };
 
-const supervisorCommand = [process.execPath, path.resolve(import.meta.dirname, 'fixtures/supervisor.ts')] as const;
+export const supervisorCommand = [
+  process.execPath,
+  path.resolve(import.meta.dirname, 'fixtures/supervisor.ts'),
+] as const;
 
 /** A run directory with a supervisor of its own, a directory for images, and attachers, for one test. */
 export class EngineBench {

@@ -1,7 +1,6 @@
 import { mkdir, open, rm } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import path from 'node:path';
-import { hasKernelNbd } from '../host/nbd.ts';
 import { MiB } from '../lib/bytes.ts';
 import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -10,6 +9,7 @@ import { layerIdSchema } from '../store/records.ts';
 import { QemuAttacher } from './attacher.ts';
 import { readCachedDataPath, surroundingsOf, writeCachedDataPath } from './data-path-cache.ts';
 import type { DataPath } from './data-path.ts';
+import { findBackends } from './devices.ts';
 import { proveEngine, proveLoop, type Scratch } from './proof.ts';
 import { ensureRunDirectory, runDirectory } from './run-directory.ts';
 import type { SupervisorClient } from './supervisor-client.ts';
@@ -32,7 +32,8 @@ const scratchBytes = 24 * MiB;
 /**
  * Proves the ways to attach a disk on a scratch image of the pool, fastest first, and takes the first that is right. The
  * outcome is kept until the next boot, or until QEMU, kernel or pool change.
- * @throws LaminaError `data-path-unsafe` where none is right; `engine-unavailable` where the engine does not see the pool
+ * @throws LaminaError `data-path-unsafe` where none is right; `engine-unavailable` where the engine does not see the pool;
+ *   `device-missing` where the node or its engine has nothing to attach disks by
  */
 export async function selectDataPath(options: SelectDataPathOptions): Promise<DataPath> {
   const { client, runDir, poolPath, logger, preferNbd = false } = options;
@@ -43,11 +44,12 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
   const surroundings = await surroundingsOf(poolPath, (await client.describe()).qemuVersion, preferNbd);
   const cached = await readCachedDataPath(run.dataPath, surroundings);
   if (cached) return cached;
+  const backends = await findBackends(logger);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
     const scratch = { directory, diskId: selfTestDiskId, sizeBytes: scratchBytes };
     const attacherFor = (dataPath: DataPath) => new QemuAttacher({ client, dataPath, checkpoint: () => {} });
-    const dataPath = await firstProven({ scratch, attacherFor, logger, preferNbd });
+    const dataPath = await firstProven({ scratch, attacherFor, logger, preferNbd, backends });
     await writeCachedDataPath(run.dataPath, surroundings, dataPath);
     logger.info(dataPath, 'data path chosen');
     return dataPath;
@@ -58,6 +60,8 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
 
 interface Trial {
   preferNbd: boolean;
+  /** What this node has. */
+  backends: readonly DataPath['backend'][];
   scratch: Scratch;
   attacherFor: (dataPath: DataPath) => QemuAttacher;
   logger: Logger;
@@ -72,10 +76,11 @@ async function firstProven(trial: Trial): Promise<DataPath> {
   const { rawDirectIo } = raw;
   const fast: DataPath = { ...base, rawDirectIo, exportDirectIo: true };
   const slow: DataPath = { ...base, rawDirectIo };
-  const nbd: DataPath[] = (await hasKernelNbd()) ? [{ ...base, rawDirectIo, backend: 'nbd' }] : [];
+  const nbd: DataPath = { ...base, rawDirectIo, backend: 'nbd' };
   // NBD saves a hop, but a disk on it cannot grow in use.
-  const candidates = trial.preferNbd ? [...nbd, fast, slow] : [fast, ...nbd, slow];
-  return firstRight(trial, candidates, (attacher) => proveEngine(attacher, trial.scratch));
+  const candidates = trial.preferNbd ? [nbd, fast, slow] : [fast, nbd, slow];
+  const possible = candidates.filter(({ backend }) => trial.backends.includes(backend));
+  return firstRight(trial, possible, (attacher) => proveEngine(attacher, trial.scratch));
 }
 
 async function firstRight(
@@ -100,6 +105,13 @@ async function firstRight(
     throw new LaminaError(
       'engine-unavailable',
       `the engine of this node does not see ${trial.scratch.directory}: a pool that was added later is mounted when the engine's pod starts, so restart that while no volume of the node is in use`,
+    );
+  }
+  // The words of libfuse.
+  if (refusals.every((refusal) => refusal.includes('fuse: device not found'))) {
+    throw new LaminaError(
+      'device-missing',
+      "the engine of this node does not see /dev/fuse, though the node plugin does: restart the engine's pod while no volume of the node is in use, and it gets the node's /dev",
     );
   }
   throw new LaminaError(

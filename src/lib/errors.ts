@@ -41,6 +41,7 @@ export const errorKinds = {
   'engine-unresponsive': 'unavailable',
   'qmp-failed': 'internal',
   'data-path-unsafe': 'unavailable',
+  'device-missing': 'unavailable',
   'tool-failed': 'internal',
   'tool-missing': 'unavailable',
   timeout: 'unavailable',

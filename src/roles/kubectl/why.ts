@@ -28,6 +28,7 @@ const advice: Readonly<Record<string, string>> = {
   PoolFull: "make room or add space ('kubectl lamina pools' shows where), or delete the claim",
   PoolNotFound: "use a pool that there is ('kubectl lamina pools' lists them), or have the node plugin serve that one",
   PoolMissing: 'mount what holds the pool on that node',
+  DeviceMissing: "load the module that the message names on that node, or have the node's /dev mounted",
   NodeSilent: "look at the node, and at the node plugin's pod on it",
   Stopped: "look at the node plugin's pod on that node",
   EngineDead: 'delete the pod that uses the volume: it is attached anew, and what was flushed is safe',
