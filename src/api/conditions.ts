@@ -70,6 +70,9 @@ export const conditionTypes = {
         AllCopied: isTrue('There is nothing to copy.'),
         WaitingForImage: isFalse('There is nothing to copy yet; the condition Ready says why.'),
         Copying: isFalse('Nodes are fetching their copies; status.copies lists them.'),
+        NodeNotFound: isFalse('A node in spec.nodes is not in the cluster.'),
+        PoolNotFound: isFalse('A node in spec.nodes has no pool of the name in spec.pool.'),
+        IsCopy: isFalse('The DiskImage is itself the copy of another one, which is to name the nodes.'),
       },
     },
     Healthy: {

@@ -71,14 +71,15 @@ const specSchema = z
       .max(256)
       .meta({
         description:
-          'Names of further nodes that get a copy of a sealed DiskImage ahead of need. Others fetch one when a disk is to start from it there.',
+          'Names of further nodes that get a copy of a sealed DiskImage ahead of need, in their pool of the same name. Others fetch one when a disk is to start from it there.',
         'x-kubernetes-list-type': 'set',
       })
       .optional(),
     nodeSelector: z
       .record(z.string().max(317), z.string().max(63))
       .meta({
-        description: 'Labels of further nodes that get a copy, as with nodes; a node has to have all of them.',
+        description:
+          'Labels of further nodes that get a copy, beside those in nodes; a node has to have all of them. Nodes that come or get them later are served as well, and those without such a pool are passed over.',
         minProperties: 1,
         maxProperties: 16,
       })

@@ -23,6 +23,8 @@ import {
 import { type Lease, leaseType } from '../kube/lease.ts';
 import { isBeingDeleted, type KubeObject, keyOf } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
+import { asksForCopies } from './copies-wanted.ts';
+import { originalOf } from './copy-object.ts';
 import { originOfImage, originOfSnapshot } from './origin.ts';
 
 /** What every controller knows of the cluster. */
@@ -64,6 +66,10 @@ export const indexes = {
   origin: 'origin',
   /** VolumeSnapshotContents by the uid of their VolumeSnapshot. */
   uid: 'uid',
+  /** DiskImages that were declared as copies, by the uid of the DiskImage that they are of. */
+  original: 'original',
+  /** DiskImages that ask for copies, all by the empty value. */
+  copied: 'copied',
 } as const;
 
 type Options = Omit<ReflectorOptions<never>, 'type' | 'indexers' | 'optional'>;
@@ -81,6 +87,8 @@ export function createCaches(options: Options, systemNamespace: string): Caches 
         [indexes.unplaced]: unplacedIn,
         [indexes.claim]: claimOf,
         [indexes.origin]: originOfImage,
+        [indexes.original]: (image) => originalOf(image).map(({ uid }) => uid),
+        [indexes.copied]: (image) => (asksForCopies(image) ? [''] : []),
       },
     }),
     snapshots: new Reflector({

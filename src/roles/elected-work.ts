@@ -19,6 +19,7 @@ import type { Logger } from '../lib/logger.ts';
 import { OrphanAdopter } from '../reconcile/adopt-orphans.ts';
 import { type Caches, createElectedCaches, type ElectedCaches } from '../reconcile/caches.ts';
 import type { ControllerStep } from '../reconcile/controller-steps.ts';
+import { ImageCopies } from '../reconcile/image-copies.ts';
 import { GoneNodes } from '../reconcile/node-gone.ts';
 import { DiskImagePlacer } from '../reconcile/place-disk-image.ts';
 import { DiskSnapshotPlacer } from '../reconcile/place-disk-snapshot.ts';
@@ -61,6 +62,7 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     placing,
     placingSnapshots,
     resolving,
+    copying,
     populating,
     signing,
     forgetting,
@@ -102,6 +104,20 @@ function resolving(work: Parts): Controller {
     clock,
   });
   return controllerOf(work, 'resolve-origin', resolver);
+}
+
+function copying(work: Parts): Controller {
+  const { client, caches, rooms, events, clock, checkpoint } = work;
+  const copies = new ImageCopies({
+    images: new ResourceClient(client, diskImages),
+    nodes: new ResourceClient(client, nodeType),
+    caches,
+    rooms,
+    events,
+    clock,
+    checkpoint,
+  });
+  return controllerOf(work, 'copy-image', copies);
 }
 
 function signing(work: Parts): Controller {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { annotations, finalizers } from '../../../src/api/names.ts';
+import { annotations, finalizers, groupVersion } from '../../../src/api/names.ts';
 import { diskImages, diskPools, diskSnapshots } from '../../../src/api/objects.ts';
 import type { DiskService } from '../../../src/csi/controller/disk-service.ts';
 import { namespaceType, persistentVolumeClaimType, persistentVolumeType } from '../../../src/kube/core-kinds.ts';
@@ -7,6 +7,8 @@ import { storageClassType } from '../../../src/kube/storage-kinds.ts';
 import { GiB } from '../../../src/lib/bytes.ts';
 import { listSteps } from '../../../src/lib/checkpoint.ts';
 import { type ControllerStep, controllerSteps } from '../../../src/reconcile/controller-steps.ts';
+import { copyOf } from '../../../src/reconcile/copy-object.ts';
+import type { FakeObject } from '../../fakes/api-objects.ts';
 import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
 import { ClusterScene, failureOf, systemNamespace, until } from '../../fakes/cluster-scene.ts';
 
@@ -111,6 +113,9 @@ const works: Partial<Record<ControllerStep, { find: () => void; isDone: () => bo
   'forget-node/snapshot-released': { find: deleteOnGone, isDone: () => snapshots() === 0 && images().length === 0 },
   'forget-node/pool-told': { find: () => a.vanish(), isDone: () => reasonOf(diskPools, 'default.a') === undefined },
   'forget-node/pool-removed': { find: () => a.vanish(), isDone: () => reasonOf(diskPools, 'default.a') === undefined },
+  'copy-image/copy-declared': { find: declareCopied, isDone: isCopied },
+  'copy-image/copy-removed': { find: declareLostCopy, isDone: isCopied },
+  'copy-image/status-written': { find: declareCopied, isDone: isCopied },
   'adopt-orphans/disk-declared': { find: listOrphans, isDone: () => images().length === 2 && snapshots() === 1 },
   'adopt-orphans/snapshot-declared': { find: listOrphans, isDone: () => images().length === 2 && snapshots() === 1 },
   'populate-claim/volume-made': { find: claimFromImage, isDone: isPopulated },
@@ -147,6 +152,28 @@ function claimFromImage(): void {
   scene.create(persistentVolumeClaimType, { name: 'root', namespace: 'shop' }, spec);
 }
 
+function declareCopied(): FakeObject {
+  scene.addNode({ name: 'b' });
+  const source = { type: 'http', http: { url: 'https://example.org/debian' } };
+  const spec = { nodeName: 'a', sealed: true, source, nodes: ['b'] };
+  return scene.create(diskImages, { name: 'debian', namespace: 'shop' }, spec);
+}
+
+/** Its node does not hold the copy any more. */
+function declareLostCopy(): void {
+  const original = diskImages.parse({ ...declareCopied(), apiVersion: groupVersion, kind: 'DiskImage' });
+  const { metadata, spec } = copyOf(original, 'b');
+  scene.create(diskImages, metadata, spec);
+  const lost = { type: 'Ready', status: 'False', reason: 'Lost', message: '', lastTransitionTime: longAgo };
+  const status = { diskId: 'x', virtualSize: '1Gi', observedGeneration: 1, conditions: [lost] };
+  scene.patch(diskImages, metadata.name, { status }, { namespace: 'shop', subresource: 'status' });
+}
+
+function isCopied(): boolean {
+  const { conditions = [] } = (scene.find(diskImages, 'debian', 'shop')?.['status'] ?? {}) as Reported;
+  return images().length === 2 && conditions.some(({ reason }) => reason === 'AllCopied');
+}
+
 function isPopulated(): boolean {
   return images().length === 2 && scene.server.objects.list(persistentVolumeType).length === 1;
 }
@@ -174,15 +201,20 @@ function declareUnclaimed(): void {
   scene.create(diskImages, metadata, { size: '1Gi', nodeName: 'a', source: { type: 'blank' } });
 }
 
+const longAgo = '2026-01-01T00:00:00Z';
+
+interface Reported {
+  conditions?: { type: string; reason: string }[];
+}
+
 function listOrphans(): void {
-  const at = '2026-01-01T00:00:00Z';
   const orphan = (kind: string, id: string, more: object) => ({
     kind,
     id,
     name: id,
     size: '1Gi',
-    createdAt: at,
-    foundAt: at,
+    createdAt: longAgo,
+    foundAt: longAgo,
     ...more,
   });
   a.reportPool({
@@ -191,7 +223,7 @@ function listOrphans(): void {
 }
 
 function reasonOf(type: typeof diskImages | typeof diskSnapshots | typeof diskPools, name: string): string | undefined {
-  const status = scene.find(type, name)?.['status'] as { conditions?: { type: string; reason: string }[] } | undefined;
+  const status = scene.find(type, name)?.['status'] as Reported | undefined;
   return status?.conditions?.find((one) => one.type === 'Ready')?.reason;
 }
 
