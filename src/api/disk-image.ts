@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { diskFormats, poolName, quantityField, subdomain } from './fields.ts';
 import { diskImageStatus } from './disk-image-status.ts';
-import { isSealedByDefault, isSealedRule, sourceField } from './disk-source.ts';
+import { isImportedRule, isSealedByDefault, isSealedRule, sourceField } from './disk-source.ts';
 import { ageColumn, type Kind, messageColumn, readyColumns } from './kind.ts';
 import { defaultPoolName } from './names.ts';
 import { immutable, immutableOnceSet, withRules } from './rule.ts';
@@ -63,7 +63,7 @@ const specSchema = z
       .boolean()
       .meta({
         description:
-          'Whether the content stays as it is for ever, so that disks start from it on any node, and no pod uses it itself. Left out, it is so with the sources http, registry, persistentVolumeClaim and volumeSnapshot.',
+          'Whether the content stays as it is for ever, so that disks start from it on any node, and no pod uses it itself. Left out, it is so with the sources http, registry, persistentVolumeClaim and volumeSnapshot; with the first two it cannot be otherwise.',
       })
       .optional(),
     nodes: z
@@ -117,6 +117,12 @@ const specSchema = z
       {
         rule: `${isSealed} == ${isSealedRule('oldSelf')}`,
         message: `sealed cannot be changed: ${newDisk}, with this one as source.diskImage.`,
+        fieldPath: '.sealed',
+      },
+      {
+        rule: `${isSealed} || !(${isImportedRule})`,
+        message:
+          'sealed cannot be false with this source, as what is imported is sealed: leave it out, and declare a disk that starts from this one by source.diskImage.',
         fieldPath: '.sealed',
       },
       sealedSizeRule(isSealed),

@@ -90,8 +90,19 @@ type MemberName = keyof Members;
 const memberNames = Object.keys(members) as MemberName[];
 export const sourceTypes = ['blank', ...memberNames] as const;
 
+/** What is brought in from outside of Lamina, for which it has to be sealed. */
+const importedSources = ['http', 'registry'] as const;
+export type ImportedSource = Extract<DiskImageSource, { type: (typeof importedSources)[number] }>;
+
 /** Sources of golden images, which are sealed unless it is said otherwise. */
-const sealedSources = ['http', 'registry', 'persistentVolumeClaim', 'volumeSnapshot'] as const;
+const sealedSources = [...importedSources, 'persistentVolumeClaim', 'volumeSnapshot'] as const;
+
+export function isImported(source: DiskImageSource): source is ImportedSource {
+  return importedSources.some((type) => type === source.type);
+}
+
+/** Of a spec in CEL. */
+export const isImportedRule = `self.source.type in [${importedSources.map((type) => `'${type}'`).join(', ')}]`;
 
 /** Whether a DiskImage is sealed that does not say so. */
 export function isSealedByDefault(type: DiskImageSource['type']): boolean {

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { failureCode } from '../api/conditions.ts';
+import { isImported } from '../api/disk-source.ts';
 import { finalizers } from '../api/names.ts';
 import type { DiskImage } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
@@ -48,9 +49,7 @@ export class NodeSealedImages {
       }
       if (known) return await this.#reportMade(current, pool, known);
       this.#context.checkpoint('make-image/finalizer-added');
-      const { type } = image.spec.source;
-      const isImported = type === 'http' || type === 'registry';
-      return await (isImported ? this.#import(current, pool, signal) : this.#take(current, pool));
+      return await (isImported(image.spec.source) ? this.#import(current, pool, signal) : this.#take(current, pool));
     } catch (error) {
       return this.#reports.reportFailure(current, 'Make', failureOf(error));
     }

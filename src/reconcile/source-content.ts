@@ -1,5 +1,7 @@
+import { isImported } from '../api/disk-source.ts';
 import { placeOfReference } from '../api/identity.ts';
 import type { DiskImage } from '../api/objects.ts';
+import { LaminaError } from '../lib/errors.ts';
 import type { DiskId, DiskSource, ImageId, SnapshotId } from '../store/records.ts';
 import { diskIdOfRef, snapshotIdOfRef } from './identity.ts';
 import type { NodeContext } from './node-context.ts';
@@ -19,7 +21,8 @@ export type FoundSource =
 /**
  * Finds what a DiskImage starts from that is no import.
  *
- * @throws LaminaError `invalid-parameter` for a source in another namespace
+ * @throws LaminaError `invalid-parameter` for a source in another namespace, and for one from outside: what starts from
+ *   nothing would be another disk than the one that was asked for
  */
 export function findSource(
   { systemNamespace, nodeName }: NodeContext,
@@ -30,10 +33,14 @@ export function findSource(
   const { origin } = image.status;
   if (origin && origin.nodeName !== nodeName) return { kind: 'remote', origin };
   const at = (ref: { name: string; namespace?: string | undefined }) => placeOfReference(image, ref, systemNamespace);
+  if (isImported(source)) {
+    throw new LaminaError(
+      'invalid-parameter',
+      `what is imported (source.type ${source.type}) is sealed: declare a DiskImage without sealed: false, and a disk that starts from it by source.diskImage`,
+    );
+  }
   switch (source.type) {
     case 'blank':
-    case 'http':
-    case 'registry':
       return { kind: 'none' };
     case 'diskImage': {
       // Sealed or not, it is called the same.

@@ -95,6 +95,16 @@ describe('a DiskImage from a web server', () => {
     expect(await readyOf('golden')).toMatchObject({ reason: 'Made' });
   });
 
+  it('is refused as a disk of its own, and no blank disk is made', async () => {
+    const url = server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
+    scene.declareImage('mine', { ...http(url), size: '64Mi', sealed: false });
+    await scene.reconcileImage('mine');
+    expect(await readyOf('mine')).toMatchObject({ status: 'False', reason: 'InvalidParameter' });
+    expect((await readyOf('mine')).message).toContain('source.diskImage');
+    expect([filesIn('disks'), filesIn('layers')]).toEqual([[], []]);
+    expect(server.requests).toEqual([]);
+  });
+
   it('leaves nothing behind when it is deleted while it is imported', async () => {
     server.answer = () => true;
     scene.declareImage('golden', http(server.put('/golden.qcow2', makeImage(directory, 'qcow2'))));

@@ -340,6 +340,12 @@ suite('the API server refuses', () => {
       'spec.nodes: Invalid value',
       'say sealed: true',
     ],
+    [
+      'DiskImage',
+      'spec: {size: 1Gi, sealed: false, source: {type: http, http: {url: "http://x"}}}',
+      'spec.sealed: Invalid value',
+      'what is imported is sealed',
+    ],
     ['DiskImage', 'spec: {size: 1Gi, sealed: true, nodes: [b, b]}', 'spec.nodes[1]: Duplicate value', ''],
     ['DiskImage', 'spec: {size: 1Gi, sealed: true, nodes: [B]}', 'spec.nodes[0]: Invalid value', 'should match'],
     [
