@@ -83,7 +83,7 @@ export const nameMeanings: Record<string, string> = {
   [annotations.claim]:
     'On a DiskImage that is a volume: `namespace/name` of the PersistentVolumeClaim it was made for.',
   [annotations.takeOver]:
-    'On a DiskPool: the id of the pool, set by an administrator to let this cluster have a pool that was another one’s.',
+    'On a DiskPool: the id of the pool that is to be served, set by an administrator where it was another cluster’s, or takes the place of the one that the node had there.',
   [annotations.adopted]:
     'On a DiskImage or DiskSnapshot that the controller declared again for what a pool held without an object: when. Nothing is made for it where the pool does not hold it, and it is never deleted for want of a claim.',
   [annotations.claimedBy]:

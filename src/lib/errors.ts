@@ -29,6 +29,7 @@ export const errorKinds = {
   'socket-in-use': 'unavailable',
   'pool-foreign': 'damaged',
   'pool-missing': 'damaged',
+  'pool-replaced': 'damaged',
   'pool-unsupported': 'damaged',
   'record-corrupt': 'damaged',
   'record-version': 'damaged',

@@ -53,7 +53,8 @@ export class PoolConfirmer {
   /**
    * Waits for the API server, and claims the pool for its cluster.
    *
-   * @throws LaminaError `pool-foreign` where it is another cluster's, and nobody wants it taken over; the signal's reason
+   * @throws LaminaError `pool-replaced` where the node had another one there, `pool-foreign` where it is another cluster's,
+   *   unless somebody wants it taken over; the signal's reason
    */
   async confirm({ name }: PoolPlace, { context: { pool } }: ServedPool, signal: AbortSignal): Promise<void> {
     const { pools, nodeName } = this.#options;
@@ -61,12 +62,20 @@ export class PoolConfirmer {
     await pools.whenSynced(signal);
     signal.throwIfAborted();
     const objectName = diskPoolName(name, nodeName);
-    const wanted = pools.cache.get(objectName)?.metadata.annotations[annotations.takeOver];
+    const known = pools.cache.get(objectName);
+    const takeOver = known?.metadata.annotations[annotations.takeOver] === pool.id;
+    const command = `kubectl annotate --overwrite diskpool ${objectName} ${annotations.takeOver}=${pool.id}`;
+    const poolId = known?.status.poolId;
+    if (poolId !== undefined && poolId !== pool.id && !takeOver) {
+      const what = `${pool.layout.root} holds the pool ${pool.id}, though this node had the pool ${poolId} there`;
+      const hint = `If that one is lost for good, and its disks with it, have this one served: ${command}`;
+      throw new LaminaError('pool-replaced', `${what}: mount what holds it. ${hint}`);
+    }
     try {
-      await claimForCluster(pool, cluster, wanted === pool.id);
+      await claimForCluster(pool, cluster, takeOver);
     } catch (error) {
       if (!isLaminaError(error, 'pool-foreign')) throw error;
-      const hint = `If that cluster is gone, let this one have it: kubectl annotate diskpool ${objectName} ${annotations.takeOver}=${pool.id}`;
+      const hint = `If that cluster is gone, let this one have it: ${command}`;
       throw new LaminaError('pool-foreign', `${error.message}. ${hint}`, { cause: error });
     }
   }

@@ -68,10 +68,11 @@ export class NodeDiskPools {
 
   async #reportNotServed(object: DiskPool, state: Exclude<PoolState, { kind: 'serving' }>): Promise<void> {
     const report: Report = new ConditionReport(['Ready']);
-    if (state.kind !== 'failed') {
+    const error = state.kind === 'failed' ? state.error : state.kind === 'opened' ? state.refused : undefined;
+    if (error === undefined) {
       report.report('Ready', 'False', 'Starting', 'The node plugin has started, and recovers and tests the pool.');
     } else {
-      const { reason, message } = failureOf(state.error);
+      const { reason, message } = failureOf(error);
       report.report('Ready', 'False', reason, message);
       if (findCondition(object.status.conditions, 'Ready')?.message !== message) {
         this.#options.context.events.record(object, { type: 'Warning', reason, action: 'Serve', note: message });

@@ -23,11 +23,14 @@ export interface ServedPool {
   close(): Promise<void>;
 }
 
-/** A pool that is opened serves its volumes to kubelet; what the cluster's objects ask for is done in a serving one only. */
+/**
+ * A pool that is opened serves its volumes to kubelet; what the cluster's objects ask for is done in a serving one only. Where
+ * it was refused before, it is as likely to be refused again: that is still what there is to say of it.
+ */
 export type PoolState =
   | { kind: 'starting' }
   | { kind: 'failed'; error: unknown }
-  | { kind: 'opened'; pool: ServedPool }
+  | { kind: 'opened'; pool: ServedPool; refused: unknown }
   | { kind: 'serving'; pool: ServedPool };
 
 /** What a node is told to have as a pool. */
@@ -105,14 +108,15 @@ export class NodePools {
 
   async #keepOpen(place: PoolPlace, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
-    let complaint = '';
+    let refused: unknown;
     while (!signal.aborted) {
       try {
-        await this.#serve(place, signal);
+        await this.#serve(place, refused, signal);
       } catch (error) {
         if (signal.aborted) return;
-        if (messageOf(error) !== complaint) logger.error({ error, pool: place.name }, 'the pool cannot be served');
-        complaint = messageOf(error);
+        const isNews = refused === undefined || messageOf(error) !== messageOf(refused);
+        if (isNews) logger.error({ error, pool: place.name }, 'the pool cannot be served');
+        refused = error;
         this.#set(place.name, { kind: 'failed', error });
         await pause(clock, retryMs, signal);
       }
@@ -120,11 +124,11 @@ export class NodePools {
   }
 
   /** Opens a pool and serves it until `signal`. @throws where it cannot be served */
-  async #serve(place: PoolPlace, signal: AbortSignal): Promise<void> {
+  async #serve(place: PoolPlace, refused: unknown, signal: AbortSignal): Promise<void> {
     const { logger, open, confirm } = this.#options;
     const pool = await open(place, signal);
     try {
-      this.#set(place.name, { kind: 'opened', pool });
+      this.#set(place.name, { kind: 'opened', pool, refused });
       await confirm(place, pool, signal);
       logger.info({ pool: place.name, directory: place.directory }, 'the pool is served');
       this.#set(place.name, { kind: 'serving', pool });

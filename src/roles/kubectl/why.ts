@@ -28,6 +28,7 @@ const advice: Readonly<Record<string, string>> = {
   PoolFull: "make room or add space ('kubectl lamina pools' shows where), or delete the claim",
   PoolNotFound: "use a pool that there is ('kubectl lamina pools' lists them), or have the node plugin serve that one",
   PoolMissing: 'mount what holds the pool on that node',
+  PoolReplaced: 'mount what held the pool on that node before, or have the new one served as the message says',
   DeviceMissing: "load the module that the message names on that node, or have the node's /dev mounted",
   NodeSilent: "look at the node, and at the node plugin's pod on it",
   Stopped: "look at the node plugin's pod on that node",

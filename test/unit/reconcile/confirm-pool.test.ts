@@ -1,6 +1,14 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { annotations } from '../../../src/api/names.ts';
 import { diskPools } from '../../../src/api/objects.ts';
+import { namespaceType } from '../../../src/kube/core-kinds.ts';
 import { PoolConfirmer } from '../../../src/reconcile/confirm-pool.ts';
+import type { ServedPool } from '../../../src/reconcile/node-pools.ts';
+import { PoolLayout } from '../../../src/store/layout.ts';
 import { ClusterScene, failureOf, until } from '../../fakes/cluster-scene.ts';
 
 let scene: ClusterScene;
@@ -77,5 +85,66 @@ describe('a new pool', () => {
     scene.addNode({ name: 'a' });
     scene.patch(diskPools, 'default.a', { spec: { poolName: 7 } });
     expect((await failureOf(confirmer().assertNew(place, stop.signal))).code).toBe('resource-invalid');
+  });
+});
+
+describe('a pool that is there', () => {
+  const otherId = '2f0c7a52-3a53-4b0e-9d35-6a3a5a3a1c22';
+  let directory: string;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), 'lamina-confirm-'));
+    await mkdir(path.join(directory, 'tmp'));
+    scene.create(namespaceType, { name: 'kube-system' }, {});
+  });
+  afterEach(() => rm(directory, { recursive: true }));
+
+  /** As far as it is looked at. */
+  const opened = (id: string) => ({ context: { pool: { id, layout: new PoolLayout(directory) } } }) as ServedPool;
+  const claimFile = () => path.join(directory, 'cluster.json');
+  const claimed = () => (existsSync(claimFile()) ? JSON.parse(readFileSync(claimFile(), 'utf8')).cluster : null);
+  const uid = () => scene.find(namespaceType, 'kube-system', '')?.metadata.uid;
+  const takeOver = (id: string) =>
+    scene.patch(diskPools, 'default.a', { metadata: { annotations: { [annotations.takeOver]: id } } });
+
+  it('becomes the one of this cluster, where the node had it or none', async () => {
+    scene.addNode({ name: 'a' });
+    await confirmer().confirm(place, opened(poolId), stop.signal);
+    expect(claimed()).toBe(uid());
+    scene.addNode({ name: 'b' }).reportPool({ poolId });
+    await confirmer('b').confirm(place, opened(poolId), stop.signal);
+  });
+
+  it('is left alone where the node had another one there, until somebody wants just this one', async () => {
+    scene.addNode({ name: 'a' }).reportPool({ poolId });
+    const refusal = () => failureOf(confirmer().confirm(place, opened(otherId), stop.signal));
+    const error = await refusal();
+    expect(error.code).toBe('pool-replaced');
+    expect(error.message).toContain(`holds the pool ${otherId}, though this node had the pool ${poolId} there`);
+    expect(error.message).toContain(
+      `kubectl annotate --overwrite diskpool default.a lamina.storage/take-over=${otherId}`,
+    );
+    expect(claimed()).toBe(null);
+
+    takeOver(poolId);
+    expect((await refusal()).code).toBe('pool-replaced');
+    takeOver(otherId);
+    await confirmer().confirm(place, opened(otherId), stop.signal);
+    expect(claimed()).toBe(uid());
+  });
+
+  it('of another cluster is left alone, until somebody wants it', async () => {
+    scene.addNode({ name: 'a' });
+    await confirmer().confirm(place, opened(poolId), stop.signal);
+    const others = readFileSync(claimFile(), 'utf8');
+    scene.remove(namespaceType, 'kube-system', '');
+    scene.create(namespaceType, { name: 'kube-system' }, {});
+    const error = await failureOf(confirmer().confirm(place, opened(poolId), stop.signal));
+    expect(error.code).toBe('pool-foreign');
+    expect(error.message).toContain(`diskpool default.a lamina.storage/take-over=${poolId}`);
+    expect(readFileSync(claimFile(), 'utf8')).toBe(others);
+    takeOver(poolId);
+    await confirmer().confirm(place, opened(poolId), stop.signal);
+    expect(claimed()).toBe(uid());
   });
 });
