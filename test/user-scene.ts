@@ -12,10 +12,20 @@ import type { Pool } from '../src/store/pool.ts';
 import { ExportCache } from '../src/transfer/export-cache.ts';
 import type { UploadSink } from '../src/transfer/take-upload.ts';
 import type { UserRequest } from '../src/transfer/user-request.ts';
-import { UserServer } from '../src/transfer/user-server.ts';
+import { type ExportedContent, type Found, UserServer } from '../src/transfer/user-server.ts';
 import { MemoryLogger } from './fakes/memory-logger.ts';
 
 const exec = promisify(execFile);
+
+export interface UserSceneOptions {
+  /** What the name of a DiskImage or VolumeSnapshot in the namespace `media` stands for: the same id in this pool. */
+  pool?: Pool;
+  uploadSink?: (name: string) => Promise<UploadSink>;
+}
+
+/** The name of what another node has. */
+export const remoteName = 'remote';
+const elsewhere = { nodeName: 'worker-2', address: '10.0.0.2:9444', serverName: 'worker-2.node.lamina.storage' };
 
 /** What people exchange with a node, with one pool, and a client for it. The bearer of `good` may do everything. */
 export class UserScene {
@@ -27,10 +37,7 @@ export class UserScene {
   readonly #server: UserServer;
   readonly #authority: string;
 
-  static async create(
-    directory: string,
-    { pool, uploadSink }: { pool?: Pool; uploadSink?: (id: string) => Promise<UploadSink> },
-  ): Promise<UserScene> {
+  static async create(directory: string, { pool, uploadSink }: UserSceneOptions): Promise<UserScene> {
     const names = ['localhost', '127.0.0.1'];
     const made = { commonName: 'lamina', names, now: new Date(), lifetimeMs: 3_600_000 };
     const certificate = await selfSignedCertificate(made);
@@ -45,14 +52,29 @@ export class UserScene {
         asked.push([token, wanted]);
         return token === 'good' ? 'allowed' : token === 'poor' ? 'forbidden' : 'unauthenticated';
       },
-      pool: (name) => (name === 'fast' ? pool : undefined),
+      findExport: async ({ resource, name }): Promise<Found<ExportedContent>> => {
+        if (name === remoteName) return { elsewhere };
+        if (!pool) throw new Error('nothing is exported here');
+        return { here: { pool, kind: resource === 'diskimages' ? 'image' : 'snapshot', id: name } };
+      },
+      findSink: async ({ name }) => {
+        if (name === remoteName) return { elsewhere };
+        if (!uploadSink) throw new Error('no uploads here');
+        return { here: await uploadSink(name) };
+      },
       exports,
-      uploadSink: (_, id) => (uploadSink ? uploadSink(id) : Promise.reject(new Error('no uploads here'))),
       limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
       logger: log,
     });
     const { port } = await server.listen(0, '127.0.0.1');
-    return new UserScene({ url: `https://localhost:${port}/v1/pools/fast`, exports, log, asked, server, authority });
+    return new UserScene({
+      url: `https://localhost:${port}/v1/namespaces/media`,
+      exports,
+      log,
+      asked,
+      server,
+      authority,
+    });
   }
 
   private constructor(made: {
@@ -71,7 +93,7 @@ export class UserScene {
     this.#authority = made.authority;
   }
 
-  /** @param where behind the pool's URL */
+  /** @param where behind the namespace's URL */
   async curl(where: string, ...args: string[]): Promise<string> {
     const token = ['-H', 'Authorization: Bearer good'];
     const { stdout } = await exec('curl', ['-sSf', '--cacert', this.#authority, ...token, ...args, this.url + where]);

@@ -11,9 +11,20 @@ export type TokenVerdict = 'allowed' | 'forbidden' | 'unauthenticated';
 export interface TokenReviewOptions {
   client: KubeClient;
   clock: Clock;
-  /** What is to be done: a path that is no resource of Kubernetes', such as `/metrics`, which is to be got. */
-  path: string;
 }
+
+/** What is to be done with an object, or with what is below it. */
+export interface ResourceAccess {
+  group: string;
+  resource: string;
+  subresource: string;
+  namespace: string;
+  name: string;
+  verb: string;
+}
+
+/** What is to be done: that, or to get a path that is no resource of Kubernetes', such as `/metrics`. */
+export type Access = ResourceAccess | { path: string };
 
 const userSchema = z.object({
   username: z.string().optional(),
@@ -34,7 +45,7 @@ const maxVerdicts = 256;
 /** So that whoever sends made-up tokens does not keep the API server busy. */
 const maxReviews = 4;
 
-/** Asks the API server who the bearer of a token is and whether that one may get a path. Keeps no token, only a digest of it. */
+/** Asks the API server who the bearer of a token is and whether that one may do something. Keeps no token, only a digest of it. */
 export class TokenReview {
   readonly #options: TokenReviewOptions;
   readonly #digestKey = randomBytes(32);
@@ -50,24 +61,26 @@ export class TokenReview {
    * @throws LaminaError `busy` where too many are asked for at once; as KubeClient's `request` where the API server
    *   does not answer, or does not let us ask
    */
-  readonly authorize = async (token: string): Promise<TokenVerdict> => {
-    const digest = createHmac('sha256', this.#digestKey).update(token).digest('base64');
+  readonly authorize = async (token: string, access: Access): Promise<TokenVerdict> => {
+    const digest = createHmac('sha256', this.#digestKey)
+      .update(JSON.stringify([token, access]))
+      .digest('base64');
     const known = this.#verdicts.get(digest);
     if (known && this.#options.clock.elapsedMs() < known.untilMs) return known.verdict;
     const running = this.#reviews.get(digest);
     if (running) return running;
     if (this.#reviews.size >= maxReviews) throw new LaminaError('busy', 'too many tokens are being reviewed');
-    const review = this.#review(token).finally(() => this.#reviews.delete(digest));
+    const review = this.#review(token, access).finally(() => this.#reviews.delete(digest));
     this.#reviews.set(digest, review);
     const verdict = await review;
     this.#remember(digest, verdict);
     return verdict;
   };
 
-  async #review(token: string): Promise<TokenVerdict> {
+  async #review(token: string, access: Access): Promise<TokenVerdict> {
     const user = await this.#userOf(token);
     if (!user) return 'unauthenticated';
-    return (await this.#mayGet(user)) ? 'allowed' : 'forbidden';
+    return (await this.#may(user, access)) ? 'allowed' : 'forbidden';
   }
 
   async #userOf(token: string): Promise<User | undefined> {
@@ -76,9 +89,10 @@ export class TokenReview {
     return authenticated ? user : undefined;
   }
 
-  async #mayGet({ username, uid, groups, extra }: User): Promise<boolean> {
-    const nonResourceAttributes = { path: this.#options.path, verb: 'get' };
-    const spec = { user: username, uid, groups, extra, nonResourceAttributes };
+  async #may({ username, uid, groups, extra }: User, access: Access): Promise<boolean> {
+    const attributes =
+      'path' in access ? { nonResourceAttributes: { path: access.path, verb: 'get' } } : { resourceAttributes: access };
+    const spec = { user: username, uid, groups, extra, ...attributes };
     const answer = await this.#ask('authorization.k8s.io', 'SubjectAccessReview', spec);
     return parse(accessReviewSchema, answer, 'SubjectAccessReview').status.allowed ?? false;
   }

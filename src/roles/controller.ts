@@ -44,7 +44,7 @@ export async function controller(options: ControllerOptions, stop: AbortSignal):
     metrics,
     listen: options.metricsListen,
     ready: async () => plugin.isReady,
-    authorize: new TokenReview({ client: cluster.client, clock, path: '/metrics' }).authorize,
+    reviews: new TokenReview({ client: cluster.client, clock }),
     clock,
     logger,
   });

@@ -40,7 +40,7 @@ export async function node(options: NodeOptions, stop: AbortSignal): Promise<num
     metrics,
     listen: options.metricsListen,
     ready: async () => plugin.isReady,
-    authorize: new TokenReview({ client: cluster.client, clock, path: '/metrics' }).authorize,
+    reviews: new TokenReview({ client: cluster.client, clock }),
     clock,
     logger,
   });

@@ -1,17 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
+import { isLaminaError, messageOf } from '../lib/errors.ts';
 import { close, listen } from '../lib/http-server.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Pool } from '../store/pool.ts';
+import type { SealedKind } from './chain-description.ts';
 import type { ExportCache } from './export-cache.ts';
 import { answerError, answerJson } from './http-answers.ts';
 import { sendExport } from './send-export.ts';
 import { sealedContent } from './layer-source.ts';
 import { takeUpload, uploadOffset, type UploadSink } from './take-upload.ts';
-import { parseUserRequest, tokenOf, type UserRequest } from './user-request.ts';
+import { type ExportRequest, parseUserRequest, tokenOf, type UploadRequest, type UserRequest } from './user-request.ts';
 
 /** A connection on which nothing moved for so long is closed. */
 const idleMs = 60_000;
@@ -20,16 +21,34 @@ const maxConnections = 64;
 /** Whether the bearer of a token may do it: yes, no, or nobody knows who that is. */
 export type Verdict = 'allowed' | 'forbidden' | 'unauthenticated';
 
+/** What has to be asked of another node. */
+export interface Elsewhere {
+  nodeName: string;
+  /** Where that node answers; null where it does not, or not yet. */
+  address: string | null;
+  /** The name in its certificate. */
+  serverName: string;
+}
+
+/** What an object stands for: on this node, or not. */
+export type Found<T> = { here: T } | { elsewhere: Elsewhere };
+
+export interface ExportedContent {
+  pool: Pool;
+  kind: SealedKind;
+  id: string;
+}
+
 export interface UserServerOptions {
   /** The server's own, PEM. */
   certificate: { certificate: string; key: string };
   /** Asked before anything is said about whether it exists. */
   authorize: (token: string, request: UserRequest) => Promise<Verdict>;
-  /** A pool of this node by its name. */
-  pool: (name: string) => Pool | undefined;
+  /** What is exported. @throws LaminaError `image-not-found`, `snapshot-not-found`, `unsupported` */
+  findExport: (request: ExportRequest, signal: AbortSignal) => Promise<Found<ExportedContent>>;
+  /** What takes the upload. @throws LaminaError `image-not-found` where none is waited for */
+  findSink: (request: UploadRequest, signal: AbortSignal) => Promise<Found<UploadSink>>;
   exports: ExportCache;
-  /** What takes the upload of an image. @throws LaminaError `image-not-found` where none is waited for */
-  uploadSink: (pool: string, id: string) => Promise<UploadSink>;
   /** Bounds all exports together. */
   limit: TokenBucket;
   logger: Logger;
@@ -38,12 +57,14 @@ export interface UserServerOptions {
 /**
  * What people and their backup programs exchange with a node: HTTPS, with a bearer token for each request.
  *
- *     GET /v1/pools/<pool>/snapshots/<id>/disk.qcow2  a snapshot as one file, with Range; also disk.raw
- *     GET /v1/pools/<pool>/images/<id>/disk.qcow2     an image
- *     PUT /v1/pools/<pool>/images/<id>/upload         the file of an image that waits for it, with Content-Range;
- *                                                     HEAD says in Upload-Offset how much of it has come
+ *     GET /v1/namespaces/<namespace>/volumesnapshots/<name>/disk.qcow2  a snapshot as one file, with Range; also disk.raw
+ *     GET /v1/namespaces/<namespace>/diskimages/<name>/disk.qcow2       an image; disksnapshots likewise
+ *     PUT /v1/namespaces/<namespace>/diskimages/<name>/upload           the file of an image that waits for it, with
+ *                                                                       Content-Range; HEAD says in Upload-Offset how
+ *                                                                       much of it has come
  *
- * A listener of its own: between nodes strangers do not get as far as a request.
+ * A node that does not have it answers 421, and says which has. A listener of its own: between nodes strangers do not get
+ * as far as a request.
  */
 export class UserServer {
   readonly #options: UserServerOptions;
@@ -101,37 +122,40 @@ export class UserServer {
     if (verdict === 'allowed') return true;
     response.setHeader('connection', 'close');
     if (verdict === 'unauthenticated') response.setHeader('www-authenticate', 'Bearer');
-    const message = `a bearer token is needed that may do this: ${wanted.action} ${wanted.kind} ${wanted.id}`;
+    const { action, resource, namespace, name } = wanted;
+    const message = `a bearer token is needed that may do this: ${action} ${resource} ${namespace}/${name}`;
     answerJson(response, verdict === 'forbidden' ? 403 : 401, { code: verdict, message });
     return false;
   }
 
   async #export(
-    wanted: Extract<UserRequest, { action: 'export' }>,
+    wanted: ExportRequest,
     request: IncomingMessage,
     response: ServerResponse,
     signal: AbortSignal,
   ): Promise<void> {
-    const { exports, limit, logger } = this.#options;
-    const { kind, id, format, headOnly } = wanted;
-    const pool = this.#options.pool(wanted.pool);
-    if (!pool) throw new LaminaError('layer-not-found', `there is no pool ${wanted.pool} on this node`);
+    const { exports, limit, logger, findExport } = this.#options;
+    const found = await findExport(wanted, signal);
+    if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
+    const { format, headOnly, resource, namespace, name } = wanted;
+    const { pool, kind, id } = found.here;
     const { layer } = sealedContent(pool, kind, id);
     await exports.use(pool, { layer, format }, async (disk) => {
-      logger.info({ kind, id, format, range: request.headers.range }, 'exporting a disk');
-      await sendExport(disk, { headOnly, fileName: `${id}.${format}`, limit, signal }, request, response);
+      logger.info({ resource, namespace, name, format, range: request.headers.range }, 'exporting a disk');
+      await sendExport(disk, { headOnly, fileName: `${name}.${format}`, limit, signal }, request, response);
     });
   }
 
   async #upload(
-    { pool, id, headOnly }: Extract<UserRequest, { action: 'upload' }>,
+    wanted: UploadRequest,
     request: IncomingMessage,
     response: ServerResponse,
     signal: AbortSignal,
   ): Promise<void> {
-    const sink = await this.#options.uploadSink(pool, id);
-    if (headOnly) response.writeHead(200, uploadOffset(sink)).end();
-    else await takeUpload(sink, request, response, signal);
+    const found = await this.#options.findSink(wanted, signal);
+    if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
+    if (wanted.headOnly) response.writeHead(200, uploadOffset(found.here)).end();
+    else await takeUpload(found.here, request, response, signal);
   }
 
   #log({ method, url }: IncomingMessage, error: unknown): void {
@@ -143,4 +167,17 @@ export class UserServer {
         'a request of a user failed',
       );
   }
+}
+
+/** Whoever asked is to ask there; what comes of an upload is not read. */
+function answerElsewhere(
+  response: ServerResponse,
+  { resource, namespace, name }: UserRequest,
+  { nodeName, address, serverName }: Elsewhere,
+): void {
+  const what = `${resource} ${namespace}/${name} is on node ${nodeName}`;
+  const message =
+    address === null ? `${what}, which answers nobody` : `${what}: ask https://${address} as ${serverName}`;
+  response.setHeader('connection', 'close');
+  answerJson(response, 421, { code: 'misdirected', message, nodeName, address, serverName });
 }

@@ -24,7 +24,7 @@ import {
   writePattern,
 } from '../detached-pool.ts';
 import { createDisk } from '../transfer-scene.ts';
-import { UserScene } from '../user-scene.ts';
+import { remoteName, UserScene } from '../user-scene.ts';
 
 describe('a QCOW2 file that is made as it is read', () => {
   let directory: string;
@@ -164,7 +164,7 @@ describe('export', () => {
 
   it('gives a chain as one QCOW2 file without backing file, and as a raw one', async () => {
     const qcow2 = path.join(directory, 'out.qcow2');
-    await scene.curl('/snapshots/s2/disk.qcow2', '-o', qcow2);
+    await scene.curl('/volumesnapshots/s2/disk.qcow2', '-o', qcow2);
     expectSame(qcow2, 'qcow2', 's2');
     const text = execFileSync('qemu-img', ['check', '-f', 'qcow2', '--output=json', qcow2], { encoding: 'utf8' });
     expect(JSON.parse(text)).toMatchObject({ 'check-errors': 0 });
@@ -172,7 +172,7 @@ describe('export', () => {
     expect(info['backing-filename']).toBeUndefined();
     expect(info['actual-size']).toBeLessThan(10 * MiB);
     const raw = path.join(directory, 'out.raw');
-    await scene.curl('/snapshots/s3/disk.raw', '-o', raw);
+    await scene.curl('/volumesnapshots/s3/disk.raw', '-o', raw);
     expectSame(raw, 'raw', 's3');
   });
 
@@ -181,14 +181,14 @@ describe('export', () => {
     const facts = { id: imageIdOf('golden'), name: 'golden', filesystem: null, digest: null };
     await recordImage(opened.pool, facts, layer);
     const file = path.join(directory, 'out.qcow2');
-    await scene.curl('/images/golden/disk.qcow2', '-o', file);
+    await scene.curl('/diskimages/golden/disk.qcow2', '-o', file);
     expectSame(file, 'qcow2', 's1');
   });
 
   it.each(['qcow2', 'raw'])(
     'gives ranges of a %s file that fit together, with the chain compacted in between',
     async (format) => {
-      const where = `/snapshots/s3/disk.${format}`;
+      const where = `/volumesnapshots/s3/disk.${format}`;
       const { headers } = await ask('HEAD', where);
       const sizeBytes = Number(headers['content-length']);
       const whole = format === 'qcow2' ? (await ask('GET', where)).body : undefined;
@@ -218,7 +218,7 @@ describe('export', () => {
   );
 
   it('says what cannot be, and gives all where the file is another than it was', async () => {
-    const where = '/snapshots/s3/disk.qcow2';
+    const where = '/volumesnapshots/s3/disk.qcow2';
     const { headers } = await ask('HEAD', where);
     expect(headers['accept-ranges']).toBe('bytes');
     const size = headers['content-length'];
@@ -226,35 +226,55 @@ describe('export', () => {
     expect([beyond.status, beyond.headers['content-range']]).toEqual([416, `bytes */${size}`]);
     expect((await ask('GET', where, { range: 'bytes=0-9', 'if-range': '"other"' })).status).toBe(200);
     expect((await ask('GET', where, { 'if-match': '"other"' })).status).toBe(412);
-    expect((await ask('GET', '/snapshots/none/disk.raw')).status).toBe(404);
-    expect((await ask('GET', '/images/none/disk.raw')).status).toBe(404);
-    expect((await ask('GET', '/snapshots/s3/disk.vmdk')).status).toBe(400);
+    expect((await ask('GET', '/volumesnapshots/none/disk.raw')).status).toBe(404);
+    expect((await ask('GET', '/diskimages/none/disk.raw')).status).toBe(404);
+    expect((await ask('GET', '/volumesnapshots/s3/disk.vmdk')).status).toBe(400);
     expect((await ask('DELETE', where)).status).toBe(400);
     expect((await ask('GET', '/layers/x')).status).toBe(400);
   });
 
   it('is for those whose token may, and tells others nothing of what there is', async () => {
-    const where = '/snapshots/s3/disk.raw';
+    const where = '/volumesnapshots/s3/disk.raw';
     expect((await ask('HEAD', where, { authorization: '' })).status).toBe(401);
     expect((await ask('HEAD', where, { authorization: 'Basic Z29vZA==' })).status).toBe(401);
     expect((await ask('HEAD', where, { authorization: 'Bearer bad' })).status).toBe(401);
     const forbidden = await ask('GET', where, { authorization: 'Bearer poor' });
-    const nothing = await ask('GET', '/snapshots/none/disk.raw', { authorization: 'Bearer poor' });
+    const nothing = await ask('GET', '/volumesnapshots/none/disk.raw', { authorization: 'Bearer poor' });
     expect([forbidden.status, nothing.status]).toEqual([403, 403]);
     expect(scene.asked).toContainEqual([
       'poor',
-      { action: 'export', pool: 'fast', kind: 'snapshot', id: 's3', format: 'raw', headOnly: false },
+      {
+        action: 'export',
+        namespace: 'media',
+        resource: 'volumesnapshots',
+        name: 's3',
+        format: 'raw',
+        headOnly: false,
+      },
     ]);
     expect(scene.log.entries.filter(({ message }) => message === 'exporting a disk')).toEqual([]);
   });
 
+  it('says which node has what is elsewhere, to those who may have it', async () => {
+    const where = `/volumesnapshots/${remoteName}/disk.raw`;
+    const answer = await ask('GET', where);
+    expect(answer.status).toBe(421);
+    expect(JSON.parse(answer.body.toString())).toMatchObject({
+      code: 'misdirected',
+      nodeName: 'worker-2',
+      address: '10.0.0.2:9444',
+      serverName: 'worker-2.node.lamina.storage',
+    });
+    expect((await ask('GET', where, { authorization: 'Bearer poor' })).status).toBe(403);
+  });
+
   it('uses one daemon for many who read the same, and ends it when they do not come back', async () => {
-    const where = '/snapshots/s3/disk.raw';
+    const where = '/volumesnapshots/s3/disk.raw';
     const range = { range: 'bytes=0-99' };
     const parts = await Promise.all(Array.from({ length: 10 }, () => ask('GET', where, range)));
     expect(parts.every(({ body }) => body.equals(Buffer.alloc(100, 3)))).toBe(true);
     expect(daemons()).toHaveLength(1);
-    await ask('GET', '/snapshots/s2/disk.raw', range);
+    await ask('GET', '/volumesnapshots/s2/disk.raw', range);
     expect(daemons()).toHaveLength(2);
     await scene.exports.close();
     expect(daemons()).toEqual([]);
@@ -262,7 +282,7 @@ describe('export', () => {
   });
 
   it('keeps a snapshot that is deleted while it is read', async () => {
-    const where = '/snapshots/s3/disk.raw';
+    const where = '/volumesnapshots/s3/disk.raw';
     const before = await ask('GET', where, { range: 'bytes=0-99' });
     expect(before.status).toBe(206);
     const layers = opened.pool.layers.size;

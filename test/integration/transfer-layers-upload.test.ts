@@ -6,7 +6,7 @@ import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import type { UploadPart, UploadSink } from '../../src/transfer/take-upload.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
-import { UserScene } from '../user-scene.ts';
+import { remoteName, UserScene } from '../user-scene.ts';
 
 /** Keeps what comes, and lets go of the connection after `breakAfter` bytes. */
 class MemorySink implements UploadSink {
@@ -34,7 +34,7 @@ describe('upload', () => {
   let sink: MemorySink;
   let file: string;
   const content = randomBytes(5 * MiB);
-  const where = '/images/golden/upload';
+  const where = '/diskimages/golden/upload';
 
   beforeEach(async () => {
     directory = temporaryDirectory();
@@ -99,17 +99,18 @@ describe('upload', () => {
   it('reads nothing from who may not, and of what nobody waits for', async () => {
     const expectStatus = async (status: number, id: string, authorization: string) => {
       const headers = { authorization, expect: '100-continue', 'content-length': String(2 ** 40) };
-      const answer = await scene.ask('PUT', `/images/${id}/upload`, headers);
+      const answer = await scene.ask('PUT', `/diskimages/${id}/upload`, headers);
       expect([answer.status, answer.headers.connection]).toEqual([status, 'close']);
     };
     await expectStatus(401, 'golden', 'Bearer bad');
     await expectStatus(403, 'golden', 'Bearer poor');
+    await expectStatus(421, remoteName, 'Bearer good');
     await expectStatus(404, 'other', 'Bearer good');
     expect(scene.asked.at(-1)).toEqual([
       'good',
-      { action: 'upload', pool: 'fast', kind: 'image', id: 'other', headOnly: false },
+      { action: 'upload', namespace: 'media', resource: 'diskimages', name: 'other', headOnly: false },
     ]);
-    expect((await scene.ask('PUT', '/snapshots/golden/upload')).status).toBe(400);
+    expect((await scene.ask('PUT', '/volumesnapshots/golden/upload')).status).toBe(400);
     expect((await scene.ask('GET', where)).status).toBe(400);
   });
 

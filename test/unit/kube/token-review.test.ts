@@ -3,6 +3,7 @@ import { TokenReview } from '../../../src/kube/token-review.ts';
 import type { FakeRequest } from '../../fakes/api-server.ts';
 import { type Scene, startScene, until } from '../../fakes/kube-scene.ts';
 
+const metrics = { path: '/metrics' };
 let scene: Scene;
 let review: TokenReview;
 /** Tokens that the API server knows, with what it says of their bearers. */
@@ -17,7 +18,7 @@ const bearers: Record<string, { username: string; groups: string[]; extra?: Reco
 
 beforeEach(async () => {
   scene = await startScene();
-  review = new TokenReview({ client: scene.client, clock: scene.clock, path: '/metrics' });
+  review = new TokenReview({ client: scene.client, clock: scene.clock });
 });
 
 afterEach(() => scene.stop());
@@ -52,7 +53,7 @@ function specOf({ body }: FakeRequest): Record<string, unknown> {
 describe('a token', () => {
   it('is allowed where its bearer may get the path', async () => {
     answerReviews();
-    expect(await review.authorize('prometheus')).toBe('allowed');
+    expect(await review.authorize('prometheus', metrics)).toBe('allowed');
     expect(scene.server.requests.map(({ method, body }) => [method, body])).toEqual([
       ['POST', { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', spec: { token: 'prometheus' } }],
       [
@@ -73,12 +74,30 @@ describe('a token', () => {
 
   it('is forbidden where its bearer is known, but may not', async () => {
     answerReviews();
-    expect(await review.authorize('nobody')).toBe('forbidden');
+    expect(await review.authorize('nobody', metrics)).toBe('forbidden');
+  });
+
+  it('is allowed what its bearer may do with one object, and with no other', async () => {
+    answerReviews();
+    const access = {
+      group: 'lamina.storage',
+      resource: 'diskimages',
+      subresource: 'export',
+      namespace: 'media',
+      name: 'debian',
+      verb: 'get',
+    };
+    expect(await review.authorize('prometheus', access)).toBe('allowed');
+    expect(scene.server.requests.at(-1)?.body).toMatchObject({ spec: { resourceAttributes: access } });
+    await review.authorize('prometheus', access);
+    expect(scene.server.requests).toHaveLength(2);
+    await review.authorize('prometheus', { ...access, name: 'other' });
+    expect(scene.server.requests.at(-1)?.body).toMatchObject({ spec: { resourceAttributes: { name: 'other' } } });
   });
 
   it('of nobody is not asked any further about', async () => {
     answerReviews();
-    expect(await review.authorize('made-up')).toBe('unauthenticated');
+    expect(await review.authorize('made-up', metrics)).toBe('unauthenticated');
     expect(scene.server.requests).toHaveLength(1);
   });
 });
@@ -86,38 +105,38 @@ describe('a token', () => {
 describe('an answer', () => {
   it('is believed for a minute, and asked for again then', async () => {
     answerReviews();
-    await review.authorize('prometheus');
+    await review.authorize('prometheus', metrics);
     scene.clock.advance(59_000);
-    await review.authorize('prometheus');
+    await review.authorize('prometheus', metrics);
     expect(scene.server.requests).toHaveLength(2);
     scene.clock.advance(2000);
-    await review.authorize('prometheus');
+    await review.authorize('prometheus', metrics);
     expect(scene.server.requests).toHaveLength(4);
   });
 
   it('that refuses is believed for ten seconds only, so that who is given the right need not wait', async () => {
     answerReviews();
-    await review.authorize('made-up');
-    await review.authorize('made-up');
+    await review.authorize('made-up', metrics);
+    await review.authorize('made-up', metrics);
     expect(scene.server.requests).toHaveLength(1);
     scene.clock.advance(10_001);
-    await review.authorize('made-up');
+    await review.authorize('made-up', metrics);
     expect(scene.server.requests).toHaveLength(2);
   });
 
   it('is shared by those who ask at the same time', async () => {
     answerReviews();
-    const verdicts = await Promise.all(Array.from({ length: 20 }, () => review.authorize('prometheus')));
+    const verdicts = await Promise.all(Array.from({ length: 20 }, () => review.authorize('prometheus', metrics)));
     expect(new Set(verdicts)).toEqual(new Set(['allowed']));
     expect(scene.server.requests).toHaveLength(2);
   });
 
   it('is forgotten after 256 others', async () => {
     answerReviews();
-    await review.authorize('prometheus');
-    for (let other = 0; other < 256; other++) await review.authorize(`made-up-${other}`);
+    await review.authorize('prometheus', metrics);
+    for (let other = 0; other < 256; other++) await review.authorize(`made-up-${other}`, metrics);
     scene.server.requests.length = 0;
-    await review.authorize('prometheus');
+    await review.authorize('prometheus', metrics);
     expect(scene.server.requests).toHaveLength(2);
   });
 });
@@ -125,36 +144,36 @@ describe('an answer', () => {
 describe('trouble', () => {
   it('of the API server is no verdict, and is not remembered', async () => {
     scene.server.inject({ fault: { kind: 'status', status: 500 } });
-    await expect(review.authorize('prometheus')).rejects.toMatchObject({ code: 'api-unavailable' });
+    await expect(review.authorize('prometheus', metrics)).rejects.toMatchObject({ code: 'api-unavailable' });
     answerReviews();
-    expect(await review.authorize('prometheus')).toBe('allowed');
+    expect(await review.authorize('prometheus', metrics)).toBe('allowed');
   });
 
   it('of our own rights says so', async () => {
     scene.server.inject({ fault: { kind: 'status', status: 403, reason: 'Forbidden' } });
-    await expect(review.authorize('prometheus')).rejects.toMatchObject({ code: 'api-refused' });
+    await expect(review.authorize('prometheus', metrics)).rejects.toMatchObject({ code: 'api-refused' });
   });
 
   it('by an answer that is no review is none that lets anybody in', async () => {
     scene.server.inject({ fault: { kind: 'garbage', text: '{"status":{"authenticated":"yes"}}' } });
-    await expect(review.authorize('prometheus')).rejects.toMatchObject({ code: 'api-unavailable' });
+    await expect(review.authorize('prometheus', metrics)).rejects.toMatchObject({ code: 'api-unavailable' });
   });
 
   it('by made-up tokens does not keep the API server busy: only four are reviewed at once', async () => {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     scene.server.inject({ fault: { kind: 'slow', until: released }, times: 4 });
-    const running = ['a', 'b', 'c', 'd'].map((token) => review.authorize(token).catch(() => 'failed'));
+    const running = ['a', 'b', 'c', 'd'].map((token) => review.authorize(token, metrics).catch(() => 'failed'));
     await until(() => scene.server.requests.length === 4);
-    await expect(review.authorize('e')).rejects.toMatchObject({ code: 'busy' });
+    await expect(review.authorize('e', metrics)).rejects.toMatchObject({ code: 'busy' });
     release();
     await Promise.all(running);
     answerReviews();
-    expect(await review.authorize('prometheus')).toBe('allowed');
+    expect(await review.authorize('prometheus', metrics)).toBe('allowed');
   });
 
   it('never shows a token', async () => {
     scene.server.inject({ fault: { kind: 'status', status: 500 } });
-    const error: unknown = await review.authorize('tops3cret').catch((reason: unknown) => reason);
+    const error: unknown = await review.authorize('tops3cret', metrics).catch((reason: unknown) => reason);
     expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('tops3cret');
   });
 });
