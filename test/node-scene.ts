@@ -19,6 +19,7 @@ import { systemClock } from '../src/lib/clock.ts';
 import { TokenBucket } from '../src/lib/token-bucket.ts';
 import { type DetachedPool, openDetachedPool } from './detached-pool.ts';
 import type { FakeObject, FakeType } from './fakes/api-objects.ts';
+import type { Json } from './fakes/api-patch.ts';
 import { FakeApiServer } from './fakes/api-server.ts';
 import { ManualClock } from './fakes/manual-clock.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
@@ -147,6 +148,11 @@ export class NodeScene {
 
   declare(type: FakeType, namespace: string, object: object): FakeObject {
     return this.server.objects.create({ type, namespace }, object as never);
+  }
+
+  /** As the controller does. */
+  report(name: string, status: Json, namespace = 'media'): void {
+    this.server.objects.mergePatch({ type: diskImages, namespace, name, subresource: 'status' }, { status });
   }
 
   /** As kubectl does: what has finalizers stays until these are gone. */

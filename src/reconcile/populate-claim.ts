@@ -150,8 +150,9 @@ export class ClaimPopulator {
       );
     }
     const ready = findCondition(image.status.conditions, 'Ready');
-    if (ready?.status === 'True') return image;
-    const { progress } = image.status;
+    const { progress, copies } = image.status;
+    const isElsewhere = ready?.reason === 'NodeGone' && copies.some((copy) => copy.ready);
+    if (ready?.status === 'True' || isElsewhere) return image;
     return `The DiskImage ${key} is not ready${progress ? ` (${progress})` : ''}: ${ready?.message ?? 'nothing is known of it yet.'}`;
   }
 

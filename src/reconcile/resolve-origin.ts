@@ -7,8 +7,11 @@ import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Clock } from '../lib/clock.ts';
 import { type ElectedCaches, handleOfContent, handleOfVolume, indexes } from './caches.ts';
+import { chooseOrigin, originAtImage } from './choose-origin.ts';
+import { isCopyOf } from './copy-object.ts';
+import type { Origin } from './layer-fetches.ts';
+import type { PoolRooms } from './pool-rooms.ts';
 
-type Origin = NonNullable<DiskImage['status']['origin']>;
 /** What stands in the way, for people. */
 type Obstacle = { waitingFor: string };
 
@@ -16,6 +19,7 @@ export interface OriginResolverOptions {
   client: ResourceClient<DiskImage>;
   volumeSnapshots: ResourceClient<VolumeSnapshot>;
   caches: ElectedCaches;
+  rooms: PoolRooms;
   systemNamespace: string;
   clock: Clock;
 }
@@ -25,7 +29,8 @@ const retryMs = 15_000;
 
 /**
  * Finds out what a claim or a VolumeSnapshot that a DiskImage starts from is in the pools, which nodes cannot see. By
- * uid, as somebody else may have got the name since.
+ * uid, as somebody else may have got the name since. And from which node a DiskImage of another one is to get the
+ * content, as long as it has not got it.
  */
 export class OriginResolver {
   readonly #options: OriginResolverOptions;
@@ -62,7 +67,8 @@ export class OriginResolver {
     if (found === 'near') return 'done';
     if ('id' in found) {
       await writeStatus(client, image, { origin: found }, { signal });
-      return 'done';
+      // That node may not be reached any more before all has come.
+      return image.spec.source.type === 'diskImage' ? { againAfterMs: retryMs } : 'done';
     }
     // Whoever looks for its node, or tells that it is gone, speaks of it then.
     if (!caches.nodes.cache.has(image.spec.nodeName ?? '')) return { againAfterMs: retryMs };
@@ -85,17 +91,26 @@ export class OriginResolver {
   }
 
   /** Of an object of ours that is on another node. */
-  #ofObject(image: DiskImage): Origin | undefined {
+  #ofObject(image: DiskImage): Origin | 'near' | undefined {
     const { caches, systemNamespace } = this.#options;
     const { source, nodeName } = image.spec;
-    const found =
-      source.type === 'diskImage'
-        ? caches.images.cache.get(keyOfReference(image, source.diskImage, systemNamespace))
-        : source.type === 'diskSnapshot'
-          ? caches.snapshots.cache.get(keyOfReference(image, source.diskSnapshot, systemNamespace))
-          : undefined;
-    const origin = found && (found.kind === 'DiskImage' ? originAtImage(found) : originAtSnapshot(found));
+    if (source.type === 'diskImage') {
+      const original = caches.images.cache.get(keyOfReference(image, source.diskImage, systemNamespace));
+      return original && this.#ofImage(image, original);
+    }
+    if (source.type !== 'diskSnapshot') return undefined;
+    const snapshot = caches.snapshots.cache.get(keyOfReference(image, source.diskSnapshot, systemNamespace));
+    const origin = snapshot && originAtSnapshot(snapshot);
     return origin?.nodeName === nodeName ? undefined : origin;
+  }
+
+  #ofImage(image: DiskImage, original: DiskImage): Origin | 'near' | undefined {
+    const { caches, rooms } = this.#options;
+    const owned = caches.images.cache.byIndex(indexes.original, original.metadata.uid);
+    return chooseOrigin(image, original, {
+      copies: owned.filter((copy) => isCopyOf(copy, original)),
+      isReachable: ({ nodeName, pool = '' }) => rooms.candidate(pool, nodeName)?.obstacle === null,
+    });
   }
 
   #ofClaim(key: string): Origin | Obstacle {
@@ -138,13 +153,6 @@ export class OriginResolver {
   }
 }
 
-/** What a DiskImage is in its pool; undefined before it is made. */
-function originAtImage({ spec, status: { diskId } }: DiskImage): Origin | undefined {
-  const { nodeName, pool, sealed } = spec;
-  if (diskId === undefined || nodeName === undefined) return undefined;
-  return { kind: sealed ? 'image' : 'disk', id: diskId, nodeName, pool };
-}
-
 function originAtSnapshot({ spec, status }: DiskSnapshot): Origin | undefined {
   const { snapshotId, pool } = status;
   const nodeName = spec.nodeName ?? status.nodeName;
@@ -167,6 +175,7 @@ function keyOfReference(
 function isUnresolved({ metadata, spec: { source, nodeName }, status }: DiskImage): boolean {
   const isElsewhere = (source.type === 'diskImage' || source.type === 'diskSnapshot') && nodeName !== undefined;
   const isHidden = isElsewhere || source.type === 'persistentVolumeClaim' || source.type === 'volumeSnapshot';
-  const isOpen = status.origin === undefined && status.diskId === undefined;
-  return isHidden && isOpen && !isBeingDeleted({ metadata });
+  // Of a sealed one there may be copies, and one that is better than what was chosen before.
+  const isOpen = status.origin === undefined || source.type === 'diskImage';
+  return isHidden && isOpen && status.diskId === undefined && !isBeingDeleted({ metadata });
 }

@@ -48,6 +48,8 @@ export function findSource(
       return inPool(image, pool, [
         { kind: 'disk', id },
         { kind: 'image', id },
+        // Of one on another node there may be a copy here.
+        ...(origin ? [{ kind: origin.kind, id: origin.id }] : []),
       ]);
     }
     case 'diskSnapshot':

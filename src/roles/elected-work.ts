@@ -95,11 +95,12 @@ function placingSnapshots(work: Parts): Controller {
 }
 
 function resolving(work: Parts): Controller {
-  const { client, caches, systemNamespace, clock } = work;
+  const { client, caches, rooms, systemNamespace, clock } = work;
   const resolver = new OriginResolver({
     client: new ResourceClient(client, diskImages),
     volumeSnapshots: new ResourceClient(client, volumeSnapshotType),
     caches,
+    rooms,
     systemNamespace,
     clock,
   });

@@ -9,7 +9,7 @@ import { findOrphans } from '../../src/reconcile/orphans.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
 import { makeImage } from '../import-scene.ts';
-import { NodeScene } from '../node-scene.ts';
+import { NodeScene, nodeName } from '../node-scene.ts';
 
 let directory: string;
 let scene: NodeScene;
@@ -135,6 +135,23 @@ describe('a DiskImage from a web server', () => {
     scene.declareImage('golden', http(`${server.origin}/golden.qcow2`, { certificateAuthority: 'authority' }));
     await settled('golden');
     expect((await readyOf('golden')).message).toContain('ca.crt');
+  });
+});
+
+describe('a disk of a DiskImage of another node', () => {
+  it('starts from the copy of that which its own node has, and fetches nothing', async () => {
+    scene.declareImage('copy', http(server.put('/golden.qcow2', makeImage(directory, 'qcow2'))));
+    await settled('copy');
+    const id = (await scene.image('copy'))?.status.diskId;
+    const source = { type: 'diskImage', diskImage: { name: 'elsewhere' } };
+    scene.declareImage('heir', { size: '32Mi', source });
+    await scene.reconcileImage('heir');
+    expect(await readyOf('heir')).toMatchObject({ reason: 'WaitingForSource' });
+    const origin = { kind: 'image', id, nodeName, pool: 'default' };
+    scene.report('heir', { origin });
+    await scene.reconcileImage('heir');
+    expect(await readyOf('heir')).toMatchObject({ reason: 'Made' });
+    expect((await scene.image('heir'))?.status).toMatchObject({ virtualSize: 32 * MiB, chainDepth: 2 });
   });
 });
 

@@ -14,6 +14,8 @@ export interface SourceFacts {
   nodeName: string;
   /** Name of its pool; null where that is not known any more. */
   poolName: string | null;
+  /** Nodes that have a copy of it. */
+  copyNodes: readonly string[];
   /** Whether it can be brought to another node. */
   isMoved: boolean;
 }
@@ -105,7 +107,8 @@ async function readSourceSnapshot(context: ClusterDiskContext, id: string, signa
 }
 
 function factsOfDisk({ spec, status }: DiskImage & { spec: { nodeName: string } }): Omit<SourceFacts, 'isMoved'> {
-  return { sizeBytes: status.virtualSize ?? 0, nodeName: spec.nodeName, poolName: spec.pool };
+  const copyNodes = status.copies.filter(({ ready }) => ready).map(({ nodeName }) => nodeName);
+  return { sizeBytes: status.virtualSize ?? 0, nodeName: spec.nodeName, poolName: spec.pool, copyNodes };
 }
 
 async function factsOfSnapshot(
@@ -118,7 +121,7 @@ async function factsOfSnapshot(
     throw new LaminaError('busy', `it is not known yet which node has snapshot ${metadata.name}`);
   // The disk may be gone by now, and with it what is known of the pool; the node knows.
   const image = await readOfCsi(context.images, refIn(context, spec.diskImageName), signal);
-  return { sizeBytes: status.restoreSize ?? 0, nodeName, poolName: image?.spec.pool ?? null };
+  return { sizeBytes: status.restoreSize ?? 0, nodeName, poolName: image?.spec.pool ?? null, copyNodes: [] };
 }
 
 /**
@@ -165,13 +168,19 @@ export function placeVolume(
   const isTransferred =
     source !== null && source.isMoved && nodes.allowed !== null && !nodes.allowed.includes(source.nodeName);
   if (source && !isTransferred) assertReachable(source, pool, nodes.allowed);
-  const where = source && !isTransferred ? { allowed: [source.nodeName], preferred: [] } : nodes;
+  const where = source && !isTransferred ? { allowed: nodesOf(source, nodes.allowed), preferred: [] } : nodes;
   const choice = chooseNode(rooms.candidates(pool), { ...where, sizeBytes, isThick });
   if ('nodeName' in choice) return choice.nodeName;
   throw new LaminaError(
     choice.reason === 'NoRoom' ? 'pool-full' : 'topology-unsatisfiable',
     `no node can have a volume of ${sizeBytes} bytes in its pool '${pool}': ${choice.message}`,
   );
+}
+
+/** Where a volume can start without anything being brought there. */
+function nodesOf(source: SourceFacts, allowed: Placement['nodes']['allowed']): string[] {
+  const { nodeName, copyNodes } = source;
+  return allowed === null && source.isMoved ? [nodeName, ...copyNodes] : [nodeName];
 }
 
 function assertReachable(source: SourceFacts, pool: string, allowed: readonly string[] | null): void {

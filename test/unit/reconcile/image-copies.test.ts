@@ -278,3 +278,51 @@ describe('a sealed DiskImage with a selector of nodes', () => {
     expect(copyNodes()).toEqual(['b', 'c']);
   });
 });
+
+describe('a copy on a node', () => {
+  const heir = (nodeName: string) =>
+    scene.create(
+      diskImages,
+      { name: 'heir', namespace },
+      { nodeName, sealed: true, source: { type: 'diskImage', diskImage: { name: 'debian' } } },
+    );
+  const originOf = (name: string) => (seen(name)?.status as { origin?: Json } | undefined)?.origin;
+
+  beforeEach(async () => {
+    declare({ nodes: ['b'] });
+    await scene.elect();
+    await until(isAllCopied);
+  });
+
+  it('is what disks there start from', async () => {
+    ignoring('b');
+    heir('b');
+    await until(() => originOf('heir') !== undefined);
+    expect(originOf('heir')).toMatchObject({ kind: 'image', id: copies()[0]?.metadata.name, nodeName: 'b' });
+  });
+
+  it('serves other nodes where that of the original does not answer', async () => {
+    nodes['a']!.setNodeReady('Unknown');
+    ignoring('c');
+    heir('c');
+    await until(() => originOf('heir')?.['nodeName'] === 'b');
+  });
+
+  it('takes over where the node of the original stops answering before all has come', async () => {
+    ignoring('c');
+    nodes['b']!.setNodeReady('Unknown');
+    heir('c');
+    await until(() => originOf('heir')?.['nodeName'] === 'a');
+    nodes['b']!.setNodeReady('True');
+    nodes['a']!.setNodeReady('Unknown');
+    await scene.pass(15_000);
+    await until(() => originOf('heir')?.['nodeName'] === 'b');
+  });
+
+  it('serves further copies where the node of the original is gone', async () => {
+    nodes['a']!.vanish();
+    await until(() => JSON.stringify(seen()?.status?.conditions).includes('NodeGone'));
+    change({ nodes: ['b', 'c'] });
+    await until(() => told().length === 2 && isAllCopied());
+  });
+});

@@ -107,6 +107,17 @@ describe('a claim that names a DiskImage', () => {
     await volumeOf(object);
   });
 
+  it('is served where there is a copy, when the node of the image is gone', async () => {
+    golden({ nodes: ['b'] });
+    await scene.elect();
+    await until(() => JSON.stringify(scene.find(diskImages, 'debian', 'media')).includes('AllCopied'));
+    a.vanish();
+    await until(() => JSON.stringify(scene.find(diskImages, 'debian', 'media')).includes('NodeGone'));
+    const object = claim();
+    await volumeOf(object);
+    expect(scene.find(diskImages, nameOf(object), systemNamespace)).toMatchObject({ spec: { nodeName: 'b' } });
+  });
+
   it('waits for a pod where its class says so', async () => {
     golden();
     const object = claim({ storageClassName: 'late' });
