@@ -64,7 +64,13 @@ export class NodeScene {
     const attachments = new DiskAttachments(context, () => {});
     const checkpoint = () => {};
     const staging = new Staging({ disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger });
-    const dataPath = { backend: 'fuse', exportDirectIo: true, rawDirectIo: true, imageDirectIo: true } as const;
+    const dataPath = {
+      backend: 'fuse',
+      exportDirectIo: true,
+      rawDirectIo: true,
+      imageDirectIo: true,
+      proven: true,
+    } as const;
     const pool: ServedPool = {
       context,
       disks,

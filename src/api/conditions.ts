@@ -117,6 +117,9 @@ export const conditionTypes = {
       reasons: {
         SelfTestPassed: isTrue('The way to attach disks that status.dataPath names passed the self-test.'),
         SelfTestRunning: isUnknown('The self-test is running.'),
+        NoRoomForSelfTest: isUnknown(
+          'The pool was too full for it at the start of the node plugin: disks are attached by buffered I/O.',
+        ),
       },
     },
     SpaceAvailable: {

@@ -12,3 +12,8 @@ export const dataPathSchema = z.strictObject({
   imageDirectIo: z.boolean(),
 });
 export type DataPath = z.infer<typeof dataPathSchema>;
+
+/** The way that was chosen for a pool, and whether the self-test found it right or had no room. */
+export interface ChosenDataPath extends DataPath {
+  proven: boolean;
+}

@@ -1,14 +1,15 @@
 import { mkdir, open, rm } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import path from 'node:path';
-import { MiB } from '../lib/bytes.ts';
+import { diskSpace } from '../host/disk-space.ts';
+import { formatBytes, MiB } from '../lib/bytes.ts';
 import { errnoOf, isLaminaError, LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { PoolLayout } from '../store/layout.ts';
 import { layerIdSchema } from '../store/records.ts';
 import { QemuAttacher } from './attacher.ts';
 import { readCachedDataPath, surroundingsOf, writeCachedDataPath } from './data-path-cache.ts';
-import type { DataPath } from './data-path.ts';
+import type { ChosenDataPath, DataPath } from './data-path.ts';
 import { findBackends } from './devices.ts';
 import { proveEngine, proveLoop, type Scratch } from './proof.ts';
 import { ensureRunDirectory, runDirectory } from './run-directory.ts';
@@ -28,14 +29,18 @@ export interface SelectDataPathOptions {
 /** No disk has such an id, so a test that was killed is recognised and cleared by the next. */
 export const selfTestDiskId = '_self-test';
 const scratchBytes = 24 * MiB;
+/** The raw file, base and overlay of the qcow2 disk and its copy, and what file systems keep of them. */
+const neededBytes = 4 * scratchBytes;
 
 /**
  * Proves the ways to attach a disk on a scratch image of the pool, fastest first, and takes the first that is right. The
- * outcome is kept until the next boot, or until QEMU, kernel or pool change.
+ * outcome is kept until the next boot, or until QEMU, kernel or pool change. A pool without room for the scratch image is
+ * served all the same, as what is in it must be usable and deletable, by the most careful way: through the page cache.
+ *
  * @throws LaminaError `data-path-unsafe` where none is right; `engine-unavailable` where the engine does not see the pool;
  *   `device-missing` where the node or its engine has nothing to attach disks by
  */
-export async function selectDataPath(options: SelectDataPathOptions): Promise<DataPath> {
+export async function selectDataPath(options: SelectDataPathOptions): Promise<ChosenDataPath> {
   const { client, runDir, poolPath, logger, preferNbd = false } = options;
   const run = runDirectory(runDir);
   await ensureRunDirectory(run);
@@ -43,8 +48,15 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
   await clearScratch(options, directory);
   const surroundings = await surroundingsOf(poolPath, (await client.describe()).qemuVersion, preferNbd);
   const cached = await readCachedDataPath(run.dataPath, surroundings);
-  if (cached) return cached;
+  if (cached) return { ...cached, proven: true };
   const backends = await findBackends(logger);
+  const { availableBytes } = await diskSpace(poolPath);
+  if (availableBytes < neededBytes) {
+    const free = formatBytes(availableBytes);
+    logger.warn({ pool: poolPath, free }, 'the pool is too full for the self-test; disks are attached by buffered I/O');
+    const [backend = 'fuse'] = backends;
+    return { backend, exportDirectIo: false, rawDirectIo: false, imageDirectIo: false, proven: false };
+  }
   await mkdir(directory, { recursive: true, mode: 0o700 });
   try {
     const scratch = { directory, diskId: selfTestDiskId, sizeBytes: scratchBytes };
@@ -52,7 +64,7 @@ export async function selectDataPath(options: SelectDataPathOptions): Promise<Da
     const dataPath = await firstProven({ scratch, attacherFor, logger, preferNbd, backends });
     await writeCachedDataPath(run.dataPath, surroundings, dataPath);
     logger.info(dataPath, 'data path chosen');
-    return dataPath;
+    return { ...dataPath, proven: true };
   } finally {
     await clearScratch(options, directory);
   }

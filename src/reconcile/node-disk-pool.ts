@@ -87,7 +87,7 @@ export class NodeDiskPools {
     const orphans = findOrphans(pool.context.pool, context, object);
     const report: Report = new ConditionReport(conditionNames);
     report.report('Ready', 'True', 'Serving', `The node plugin serves ${pool.context.pool.layout.root}.`);
-    report.report('DataPathProven', 'True', 'SelfTestPassed', 'What the self-test wrote was read back right.');
+    reportDataPath(pool, report);
     await this.#reportSpace(object, pool, report);
     reportClaims(orphans, report);
     await writeStatus(client, object, {
@@ -121,6 +121,16 @@ export class NodeDiskPools {
   #conditions(object: DiskPool, report: Report) {
     return report.conditions(object.status.conditions, object.metadata.generation, this.#options.context.clock.now());
   }
+}
+
+function reportDataPath({ dataPath }: ServedPool, report: Report): void {
+  if (dataPath.proven) {
+    report.report('DataPathProven', 'True', 'SelfTestPassed', 'What the self-test wrote was read back right.');
+    return;
+  }
+  const message =
+    "The pool was too full for the self-test, so disks are attached by buffered I/O: make room, and restart the node plugin's pod to have it tested.";
+  report.report('DataPathProven', 'Unknown', 'NoRoomForSelfTest', message);
 }
 
 function reportClaims({ count }: Orphans, report: Report): void {

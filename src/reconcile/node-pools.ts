@@ -2,7 +2,7 @@ import { untilAborted } from '../lib/abort.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { LaminaError, messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import type { DataPath } from '../engine/data-path.ts';
+import type { ChosenDataPath } from '../engine/data-path.ts';
 import type { DiskContext } from '../engine/disk-context.ts';
 import type { DiskAttachments } from '../engine/disk-attachments.ts';
 import type { Disks } from '../engine/disks.ts';
@@ -16,7 +16,7 @@ export interface ServedPool {
   images: Images;
   attachments: DiskAttachments;
   staging: Staging;
-  dataPath: DataPath;
+  dataPath: ChosenDataPath;
   /** Has layers merged that may have lost their names. */
   onNamesGone: () => void;
   /** Ends what runs beside it and gives the pool's lock up. Attached disks stay attached. */

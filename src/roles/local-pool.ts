@@ -7,7 +7,7 @@ import type { DiskContext } from '../engine/disk-context.ts';
 import { Disks } from '../engine/disks.ts';
 import { Images } from '../engine/images.ts';
 import { thawMarked } from '../engine/freeze-marks.ts';
-import type { DataPath } from '../engine/data-path.ts';
+import type { ChosenDataPath } from '../engine/data-path.ts';
 import { recoverDisks } from '../engine/recover.ts';
 import { selectDataPath } from '../engine/self-test.ts';
 import type { EngineStep } from '../engine/steps.ts';
@@ -42,8 +42,8 @@ export interface LocalPool {
   images: Images;
   attachments: DiskAttachments;
   compactor: Compactor;
-  /** How disks are attached, as the self-test found it right. */
-  dataPath: DataPath;
+  /** How disks are attached. */
+  dataPath: ChosenDataPath;
   supervisor: SupervisorClient;
   runDir: string;
   /** Gives the pool's lock up. Attached disks stay attached. */

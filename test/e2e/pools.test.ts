@@ -80,6 +80,8 @@ stories('pools that cannot be served, or are full', (scene) => {
       return pool && conditionOf(pool, 'SpaceAvailable')?.status;
     };
     await expect.poll(isFull, { timeout: 90_000, interval: 1000 }).toBe('False');
+    const events = () => kubectl.in('default').eventsOf(`small.${node}`);
+    await expect.poll(events, { timeout: 30_000 }).toContain('BelowCriticalMark');
     await kubectl.apply(claim({ name: 'waits', storageClassName: 'lamina-story-small', size: '64Mi' }));
     await expect
       .poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 })

@@ -154,12 +154,24 @@ describe('the standalone plugin, when something fails', () => {
       await nothingIsLeft();
     });
 
-    it('starts and deletes on a pool without one free block', async () => {
+    it.each([
+      ['the process', false],
+      ['the machine, after which the self-test has no room', true],
+    ])('starts, attaches and deletes on a pool without one free block after the end of %s', async (_, reboot) => {
       await start();
-      await plugin.client.createVolume({ name: 'thin', sizeBytes: 64 * MiB });
+      const volume = await plugin.client.createVolume({ name: 'thin', sizeBytes: 64 * MiB });
+      ledger.write(path.join(await plugin.client.attach(volume, mounts), 'a'), MiB);
+      await plugin.client.detach(volume.id, mounts);
       await plugin.kill9();
       fillUp();
+      if (reboot) {
+        // The supervisor ends by itself when it has nothing to do.
+        await expect.poll(() => processesNaming(directory), { timeout: 20_000 }).toEqual([]);
+        rmSync(path.join(directory, 'run'), { recursive: true });
+      }
       await start();
+      expect(ledger.differences(await plugin.client.attach(volume, mounts), ['a'])).toEqual([]);
+      await plugin.client.detach(volume.id, mounts);
       await plugin.client.deleteVolume('thin');
       giveBack();
       await nothingIsLeft();
