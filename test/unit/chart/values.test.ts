@@ -27,7 +27,6 @@ describe('values are refused by name:', () => {
     ['a key deep inside', { metrics: { serviceMonitor: { intervall: '1m' } } }, "'intervall' not allowed"],
     ['a key of an image', { engine: { image: { tagg: 'x' } } }, "at '/engine/image': additional properties 'tagg'"],
     ['a pool without a directory', { pools: [{ name: 'default' }] }, "at '/pools/0': missing property 'path'"],
-    ['a relative directory', { pools: [{ name: 'default', path: 'data' }] }, "at '/pools/0/path'"],
     ['a log level that there is not', { logLevel: 'trace' }, "one of 'debug', 'info', 'warn', 'error'"],
     [
       'a parameter that there is not',
@@ -79,6 +78,28 @@ describe('values that contradict each other are refused with a sentence:', () =>
       { storageClasses: ['x', 'y'].map((name) => ({ name, default: true })) },
       'storageClasses: x and y are all default: choose one',
     ],
+    ['a relative pool', { pools: [pool('a', 'data')] }, "'a' has the path 'data': give a whole one from the root"],
+    ['a pool with blanks', { pools: [pool('a', '/my data')] }, "'a' has the path '/my data'"],
+    ['a name for no pool', { pools: [pool('A_b', '/mnt/a')] }, "'A_b' is no name for a pool"],
+    ['a long name', { pools: [pool('a'.repeat(64), '/mnt/a')] }, 'at most 63'],
+    ['a relative kubelet', { kubeletPath: 'var/lib/kubelet' }, "kubeletPath is 'var/lib/kubelet': give the whole path"],
+    ['a name for no class', { storageClasses: [{ name: 'Fast' }] }, "'Fast' is no name for a class"],
+    ['snapshot classes of a name', { snapshotClasses: [{ name: 'x' }, { name: 'x' }] }, "'x' is there twice"],
+    ['a name for no Secret', { imagePullSecrets: ['My Secret'] }, "'My Secret' is no name of a Secret"],
+    [
+      'clusters that QEMU has not',
+      { storageClasses: [{ name: 'x', parameters: { clusterSize: '3Ki' } }] },
+      "storageClasses: 'x': clusterSize is '3Ki': a power of two",
+    ],
+    ['a rate of another unit', { transfer: { rate: '10MB' } }, "transfer.rate is '10MB': bytes per second are wanted"],
+    ['a rate that the program refuses', { imports: { rate: '500k' } }, "imports.rate is '500k': that is less than 1Mi"],
+    [
+      'a quantity that is none',
+      { node: { resources: { limits: { memory: '10MB' } } } },
+      "node.resources.limits.memory is '10MB'",
+    ],
+    ['a time that is none', { metrics: { serviceMonitor: { interval: '30' } } }, "interval is '30': a time is wanted"],
+    ['all of a pool', { space: { reserved: 0.6, critical: 0.4 } }, 'are all of a pool together'],
     ['a port for two', { metrics: { port: 9443 } }, 'metrics.port and transfer.port are both 9443'],
   ])('%s', async (_, values, words) => {
     const { refusal } = await renderChart(values);
@@ -89,6 +110,18 @@ describe('values that contradict each other are refused with a sentence:', () =>
     const values = { volumeAttributesClasses: [{ name: 'live', parameters: { liveSnapshots: 'true' } }] };
     expect((await renderChart(values, '--kube-version', '1.33.0')).refusal).toContain('need Kubernetes 1.34 or newer');
     expect((await renderChart(values, '--kube-version', '1.34.0')).refusal).toBe('');
+  });
+
+  test('but what Kubernetes and the program take is not', async () => {
+    const { refusal } = await renderChart({
+      transfer: { rate: '1048576' },
+      imports: { rate: '1Gi' },
+      controller: {
+        resources: { requests: { cpu: 1, memory: '1e9', 'example.com/gpu': '2' }, limits: { cpu: '0.5' } },
+      },
+      storageClasses: [{ name: 'fast.v2', parameters: { clusterSize: '2Mi' } }],
+    });
+    expect(refusal).toBe('');
   });
 
   test('all that is wrong, at once', async () => {
