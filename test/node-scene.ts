@@ -2,11 +2,13 @@ import { type DiskImage, diskImages, diskPools, type DiskSnapshot, diskSnapshots
 import { DiskAttachments } from '../src/engine/disk-attachments.ts';
 import { Staging } from '../src/engine/staging.ts';
 import { ApiClient } from '../src/kube/client.ts';
-import { configMapType, secretType } from '../src/kube/core-kinds.ts';
+import { configMapType, secretType, volumeSnapshotContentType } from '../src/kube/core-kinds.ts';
 import type { EventNote } from '../src/kube/events.ts';
 import { MutableObjectCache } from '../src/kube/object-cache.ts';
-import { decodeObject } from '../src/kube/resource-type.ts';
+import type { KubeObject } from '../src/kube/objects.ts';
+import { decodeObject, type ResourceType } from '../src/kube/resource-type.ts';
 import { ResourceClient } from '../src/kube/resource-client.ts';
+import { volumeSnapshotType } from '../src/kube/storage-kinds.ts';
 import { ImageImports } from '../src/reconcile/image-imports.ts';
 import type { NodeContext } from '../src/reconcile/node-context.ts';
 import { LayerFetches } from '../src/reconcile/layer-fetches.ts';
@@ -24,12 +26,21 @@ import { FakeApiServer } from './fakes/api-server.ts';
 import { ManualClock } from './fakes/manual-clock.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
+const nodeSceneTypes = [
+  diskImages,
+  diskSnapshots,
+  diskPools,
+  secretType,
+  configMapType,
+  volumeSnapshotType,
+  volumeSnapshotContentType,
+];
 export const systemNamespace = 'lamina-system';
 export const nodeName = 'worker-1';
 
 /** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
 export class NodeScene {
-  readonly server = new FakeApiServer({ types: [diskImages, diskSnapshots, diskPools, secretType, configMapType] });
+  readonly server = new FakeApiServer({ types: nodeSceneTypes });
   readonly clock = new ManualClock();
   readonly events: EventNote[] = [];
   readonly images = new MutableObjectCache<DiskImage>();
@@ -132,6 +143,11 @@ export class NodeScene {
     Object.defineProperty(pools, 'areAllServed', { get: () => this.state?.kind === 'serving' });
     pools.findDisk = (id) => pool().find(({ context }) => [...context.pool.disks.keys()].some((key) => key === id));
     return pools;
+  }
+
+  /** A client of the fake API server, for another kind. */
+  clientOf<T extends KubeObject>(type: ResourceType<T>): ResourceClient<T> {
+    return new ResourceClient(this.#client, type);
   }
 
   declareImage(name: string, spec: object = {}, metadata: object = {}, namespace = 'media'): FakeObject {

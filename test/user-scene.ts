@@ -23,6 +23,12 @@ export interface UserSceneOptions {
   uploadSink?: (name: string) => Promise<UploadSink>;
 }
 
+interface Moved {
+  kind: string;
+  bytes: number;
+  result: string | undefined;
+}
+
 /** The name of what another node has. */
 export const remoteName = 'remote';
 const elsewhere = { nodeName: 'worker-2', address: '10.0.0.2:9444', serverName: 'worker-2.node.lamina.storage' };
@@ -34,6 +40,8 @@ export class UserScene {
   readonly log: MemoryLogger;
   /** What authorization was asked for. */
   readonly asked: [string, UserRequest][];
+  /** What metrics are told. */
+  readonly moves: Moved[];
   readonly #server: UserServer;
   readonly #authority: string;
 
@@ -46,6 +54,7 @@ export class UserScene {
     const log = new MemoryLogger();
     const exports = new ExportCache(directory, systemClock);
     const asked: [string, UserRequest][] = [];
+    const moves: Moved[] = [];
     const server = new UserServer({
       certificate,
       authorize: async (token, wanted) => {
@@ -64,6 +73,11 @@ export class UserScene {
       },
       exports,
       limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
+      begin: (kind) => {
+        const moved: Moved = { kind, bytes: 0, result: undefined };
+        moves.push(moved);
+        return { addBytes: (bytes) => (moved.bytes += bytes), end: (result) => (moved.result = result) };
+      },
       logger: log,
     });
     const { port } = await server.listen(0, '127.0.0.1');
@@ -72,6 +86,7 @@ export class UserScene {
       exports,
       log,
       asked,
+      moves,
       server,
       authority,
     });
@@ -82,6 +97,7 @@ export class UserScene {
     exports: ExportCache;
     log: MemoryLogger;
     asked: [string, UserRequest][];
+    moves: Moved[];
     server: UserServer;
     authority: string;
   }) {
@@ -89,6 +105,7 @@ export class UserScene {
     this.exports = made.exports;
     this.log = made.log;
     this.asked = made.asked;
+    this.moves = made.moves;
     this.#server = made.server;
     this.#authority = made.authority;
   }

@@ -4,6 +4,7 @@ import {
   count,
   digest,
   diskFormats,
+  namespaceName,
   poolName,
   quantityReport,
   subdomain,
@@ -95,18 +96,35 @@ const orphanSchema = z
   })
   .meta({ description: 'One disk, snapshot or image without an object, and all that is needed to declare it again.' });
 
+const hostAndPort = z
+  .string()
+  .max(261)
+  .regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):[0-9]{1,5}$/);
+
+const exportSchema = z
+  .object({
+    address: hostAndPort.meta({ description: 'Where it answers by HTTPS, as HOST:PORT.' }),
+    serverName: subdomain.meta({ description: 'The name in its certificate, to be asked for at that address.' }),
+    certificateAuthority: z.string().max(65_536).meta({
+      description: 'The certificates to know it by, in PEM; the old and the new one while they are exchanged.',
+    }),
+    podNamespace: namespaceName.meta({ description: 'Namespace of its pod, for kubectl port-forward.' }).optional(),
+    podName: subdomain.meta({ description: 'Name of its pod.' }).optional(),
+  })
+  .meta({
+    description: 'Where the node plugin gives what the pool holds to people who may have it, and takes uploads.',
+  });
+
 const statusSchema = z
   .object({
     conditions: conditionsField,
     poolId: z.uuid().meta({ description: 'Identity of the pool, made with it and kept in its directory.' }).optional(),
     path: z.string().max(4096).meta({ description: 'Directory of the pool on the node.' }).optional(),
     version: z.string().max(64).meta({ description: 'Version of the node plugin that serves the pool.' }).optional(),
-    transferAddress: z
-      .string()
-      .max(261)
-      .regex(/^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):[0-9]{1,5}$/)
+    transferAddress: hostAndPort
       .meta({ description: 'Where the node plugin gives what the pool holds to other nodes, as HOST:PORT.' })
       .optional(),
+    export: exportSchema.optional(),
     fileSystem: fileSystemSchema.optional(),
     dataPath: dataPathSchema.optional(),
     space: spaceSchema.optional(),

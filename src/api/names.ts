@@ -46,7 +46,7 @@ export const groupVersion = `${apiGroup}/${apiVersion}` as const;
  * Which state of the definitions in crds/ the program relies on, written into each of them. Raise it with every change
  * of a schema that the program does not work without, so that it can say at start that older ones are installed.
  */
-export const schemaVersion = 2;
+export const schemaVersion = 3;
 
 /** What an object waits for before it goes. */
 export const finalizers = {

@@ -24,8 +24,12 @@ export interface NodeConfig extends ClusterConfig, SpaceConfig {
   /** Where other nodes fetch layers: what to listen on, and what they are told; null for not at all. */
   transferListen: string | null;
   transferAddress: string | null;
-  /** Bytes per second that are sent to other nodes, and fetched of them. */
+  /** Bytes per second that are sent to other nodes, and fetched of them; and that are exported. */
   transferRate: number;
+  /** Where people export and upload: what to listen on, what they are told, and in which pod it is; null for not at all. */
+  exportListen: string | null;
+  exportAddress: string | null;
+  exportPod: string | null;
   /** How many imports run at a time, and the bytes per second that all of them may take together. */
   imports: number;
   importRate: number;
@@ -46,8 +50,7 @@ export function addNode(
   nodeName: string,
   use: (options: Omit<NodeConfig, 'role' | 'killAt' | 'inCluster'>) => void,
 ): void {
-  program
-    .command('node')
+  addExchange(program.command('node'))
     .description(
       "Serves CSI (Identity, Node) to kubelet, and makes the DiskImages and DiskSnapshots of its node. Needs root, and the node's 'lamina engine'.",
     )
@@ -59,9 +62,6 @@ export function addNode(
     .addOption(criticalOption())
     .addOption(overcommitOption())
     .addOption(heartbeatOption())
-    .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
-    .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
-    .option('--transfer-rate <bytes>', 'bytes per second for layers, to other nodes and from them', rate, Infinity)
     .option('--imports <n>', 'how many imports run at a time', positive, 2)
     .option('--import-rate <bytes>', 'bytes per second for all imports together, such as 100Mi', rate, Infinity)
     .addOption(kubeconfigOption())
@@ -70,11 +70,37 @@ export function addNode(
     .addOption(logLevel())
     .action(({ pool: pools, reserved, critical, heartbeat: heartbeatSeconds, ...options }) => {
       const { kubeconfig: file, namespace: name, metricsListen: listen, ...rest } = options;
-      const { transferListen = null, transferAddress = null, ...others } = rest;
       const cluster = { kubeconfig: file ?? null, namespace: name ?? null, metricsListen: listen ?? null };
       const space = { reservedFraction: reserved, criticalFraction: critical };
-      use({ ...others, ...cluster, ...space, pools, heartbeatSeconds, transferListen, transferAddress });
+      use({ ...rest, ...cluster, ...space, ...exchangeOf(rest), pools, heartbeatSeconds });
     });
+}
+
+/** Options of what goes to other nodes and to people, and comes from them. */
+function addExchange(command: Command): Command {
+  return command
+    .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
+    .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
+    .option('--transfer-rate <bytes>', 'bytes per second to other nodes, from them, and for exports', rate, Infinity)
+    .option('--export-listen <address>', 'HOST:PORT at which disks are exported and uploaded; not at all unless given')
+    .option(
+      '--export-address <address>',
+      'HOST:PORT that people are told to export from; as --export-listen unless given',
+    )
+    .option('--export-pod <name>', 'the pod that this is, for kubectl port-forward');
+}
+
+type Exchange = Pick<NodeConfig, 'transferListen' | 'transferAddress' | 'exportListen' | 'exportAddress' | 'exportPod'>;
+
+function exchangeOf(given: Partial<Exchange>): Exchange {
+  const { transferListen = null, transferAddress = null, exportListen = null, exportPod = null } = given;
+  return {
+    transferListen,
+    transferAddress,
+    exportListen,
+    exportAddress: given.exportAddress ?? exportListen,
+    exportPod,
+  };
 }
 
 function poolOption(text: string, earlier: NodeConfig['pools'] = []): NodeConfig['pools'] {

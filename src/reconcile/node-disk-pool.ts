@@ -20,6 +20,8 @@ export interface NodeDiskPoolsOptions {
   version: string;
   /** Where other nodes fetch layers; null where they cannot, or not yet. */
   transferAddress: () => string | null;
+  /** Where people export and upload; null where they cannot, or not yet. */
+  exportReport: () => DiskPool['status']['export'] | null;
 }
 
 type ConditionName = 'Ready' | 'DataPathProven' | 'SpaceAvailable' | 'Claimed';
@@ -93,6 +95,7 @@ export class NodeDiskPools {
     await writeStatus(client, object, {
       ...status,
       transferAddress: this.#options.transferAddress(),
+      export: this.#options.exportReport(),
       conditions: this.#conditions(object, report),
       orphanCount: orphans.count,
       orphans: orphans.listed,

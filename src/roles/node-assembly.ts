@@ -3,23 +3,31 @@ import { driverName } from '../api/names.ts';
 import { diskImages, diskPools, diskSnapshots } from '../api/objects.ts';
 import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
 import { engineSteps } from '../engine/steps.ts';
-import { configMapType, secretType } from '../kube/core-kinds.ts';
+import { certificateSigningRequestType } from '../kube/certificate-requests.ts';
+import { configMapType, secretType, volumeSnapshotContentType } from '../kube/core-kinds.ts';
 import { EventSender } from '../kube/events.ts';
 import { ResourceClient } from '../kube/resource-client.ts';
+import { volumeSnapshotType } from '../kube/storage-kinds.ts';
+import { TokenReview } from '../kube/token-review.ts';
 import { type Checkpoint, listSteps } from '../lib/checkpoint.ts';
+import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
 import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
+import { ExportedContents } from '../reconcile/exported-content.ts';
 import type { NodeContext } from '../reconcile/node-context.ts';
 import { ImageImports } from '../reconcile/image-imports.ts';
 import { LayerFetches } from '../reconcile/layer-fetches.ts';
+import { NodeCredentials } from '../reconcile/node-credentials.ts';
 import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
 import { NodePools } from '../reconcile/node-pools.ts';
 import { nodeSteps } from '../reconcile/node-steps.ts';
+import { accessOf } from '../reconcile/user-access.ts';
 import { imageSteps, storeSteps } from '../store/steps.ts';
 import { ImportGate } from '../transfer/import/import-gate.ts';
 import { importSteps, transferSteps } from '../transfer/steps.ts';
 import { createNodeWatches, NodeControllers, type NodeWatches } from './node-controllers.ts';
+import { NodeExports } from './node-exports.ts';
 import type { NodeParts } from './node-parts.ts';
 import { openNodePool } from './node-pool.ts';
 import { NodeTransfers } from './node-transfers.ts';
@@ -48,7 +56,9 @@ export class NodeAssembly {
   readonly events: EventSender;
   readonly imports: ImageImports;
   readonly fetches: LayerFetches;
+  readonly credentials: NodeCredentials;
   readonly transfers: NodeTransfers;
+  readonly exports: NodeExports;
   readonly reports: NodeDiskPools;
   readonly controllers: NodeControllers;
   readonly #parts: NodeParts;
@@ -65,6 +75,7 @@ export class NodeAssembly {
     const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
     this.events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
     this.imports = this.#createImports();
+    this.credentials = this.#createCredentials();
     this.transfers = this.#createTransfers();
     this.fetches = new LayerFetches({
       pools: new ResourceClient(cluster.client, diskPools),
@@ -72,10 +83,17 @@ export class NodeAssembly {
       onEnded: (key) => this.controllers.wakeImage(key),
     });
     const context = this.#createContext();
+    this.exports = this.#createExports(context);
     const client = new ResourceClient(cluster.client, diskPools);
-    const transferAddress = () => this.transfers.address;
     const pools = this.watches.pools.cache;
-    this.reports = new NodeDiskPools({ context, pools, client, version: options.version, transferAddress });
+    this.reports = new NodeDiskPools({
+      context,
+      pools,
+      client,
+      version: options.version,
+      transferAddress: () => this.transfers.address,
+      exportReport: () => this.exports.report,
+    });
     this.controllers = new NodeControllers(parts, this.watches, context, this.reports);
   }
 
@@ -122,19 +140,58 @@ export class NodeAssembly {
     });
   }
 
-  #createTransfers(): NodeTransfers {
+  #createCredentials(): NodeCredentials {
     const { options, cluster, clock, random, logger } = this.#parts;
-    return new NodeTransfers({
+    return new NodeCredentials({
+      requests: new ResourceClient(cluster.client, certificateSigningRequestType),
       nodeName: options.nodeName,
+      onChange: async (credentials) => {
+        await Promise.all([this.transfers.serve(credentials), this.exports.serve(credentials)]);
+      },
+      clock,
+      random,
+      logger,
+    });
+  }
+
+  #createTransfers(): NodeTransfers {
+    const { options, clock, logger } = this.#parts;
+    return new NodeTransfers({
       listen: options.transferListen,
       address: options.transferAddress,
       rate: options.transferRate,
-      client: cluster.client,
+      credentials: () => this.credentials.current(),
       pools: () => this.pools,
       onServing: () => this.controllers.wakePools(),
       checkpoint: this.#checkpoint,
       clock,
-      random,
+      logger,
+    });
+  }
+
+  #createExports(context: NodeContext): NodeExports {
+    const { options, cluster, clock, logger, metrics } = this.#parts;
+    const { client, systemNamespace } = cluster;
+    const reviews = new TokenReview({ client, clock });
+    const contents = new ExportedContents({
+      context,
+      diskPools: new ResourceClient(client, diskPools),
+      volumeSnapshots: new ResourceClient(client, volumeSnapshotType),
+      contents: new ResourceClient(client, volumeSnapshotContentType),
+    });
+    return new NodeExports({
+      nodeName: options.nodeName,
+      listen: options.exportListen,
+      address: options.exportAddress,
+      pod: options.exportPod === null ? null : { namespace: systemNamespace, name: options.exportPod },
+      rate: options.transferRate,
+      runDir: options.runDir,
+      authorize: (token, request) => reviews.authorize(token, accessOf(request)),
+      findExport: contents.find,
+      findSink: () => Promise.reject(new LaminaError('image-not-found', 'no DiskImage waits for an upload')),
+      begin: metrics.beginTransfer,
+      onServing: () => this.controllers.wakePools(),
+      clock,
       logger,
     });
   }

@@ -43,18 +43,29 @@ export class NodePlugin {
    */
   async run(stop: AbortSignal, beforeEnd: () => Promise<void>): Promise<void> {
     const ended = new AbortController();
-    const { pools, watches, controllers, transfers, imports, fetches, events } = this.#assembly;
+    const { pools, watches, controllers, imports, fetches, events } = this.#assembly;
     const watching = [watches.images, watches.snapshots, watches.pools].map((reflector) => reflector.run(stop));
     const serving = pools.run(ended.signal);
-    const transferring = transfers.run(stop);
+    const exchanging = this.#exchange(stop);
     const renewing = this.#keepHeard(stop);
     await this.#untilUnderstood(stop);
     await controllers.run(stop);
-    await Promise.all([imports.stop(), fetches.stop(), transferring]);
+    await Promise.all([imports.stop(), fetches.stop(), exchanging]);
     await beforeEnd();
     await this.#sayGoodbye();
     ended.abort();
     await Promise.all([serving, renewing, ...watching, events.stop()]);
+  }
+
+  /** Gives nodes and people what they may have, as soon as they can know this node by its certificate. */
+  async #exchange(stop: AbortSignal): Promise<void> {
+    const { credentials, transfers, exports } = this.#assembly;
+    if (!transfers.isEnabled && !exports.isEnabled) return;
+    try {
+      await Promise.all([credentials.run(stop), transfers.sweep(stop)]);
+    } finally {
+      await Promise.all([transfers.close(), exports.close()]);
+    }
   }
 
   /** Shows the controller that this plugin is alive, whatever else it can do. */

@@ -1,12 +1,8 @@
-import { certificateSigningRequestType } from '../kube/certificate-requests.ts';
-import type { KubeClient } from '../kube/client.ts';
-import { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
-import { NodeCredentials } from '../reconcile/node-credentials.ts';
 import type { NodePools, ServedPool } from '../reconcile/node-pools.ts';
 import { parseListenAddress } from '../telemetry/listen-address.ts';
 import type { Credentials } from '../transfer/credentials.ts';
@@ -15,19 +11,18 @@ import { LayerServer } from '../transfer/layer-server.ts';
 import type { TransferStep } from '../transfer/steps.ts';
 
 export interface NodeTransfersOptions {
-  nodeName: string;
   /** Where others fetch layers, and what they are told; null for not at all. */
   listen: string | null;
   address: string | null;
   /** Bytes per second for all that is sent, and for all that is fetched. */
   rate: number;
-  client: KubeClient;
+  /** By which others know this node. @throws LaminaError `peer-unavailable` before there are any */
+  credentials: () => Credentials;
   pools: () => NodePools;
   /** Called when others can fetch layers from here, and are to be told. */
   onServing: () => void;
   checkpoint: Checkpoint<TransferStep>;
   clock: Clock;
-  random: () => number;
   logger: Logger;
 }
 
@@ -40,25 +35,20 @@ const sweepMs = 3_600_000;
 /** Gives the sealed layers of this node's pools to other nodes, and brings theirs here. */
 export class NodeTransfers {
   readonly #options: NodeTransfersOptions;
-  readonly #credentials: NodeCredentials;
   readonly #receivers = new WeakMap<ServedPool, LayerReceiver>();
   readonly #incoming: TokenBucket;
   readonly #outgoing: TokenBucket;
   #server: LayerServer | undefined;
 
   constructor(options: NodeTransfersOptions) {
-    const { client, nodeName, rate, clock, random, logger } = options;
+    const { rate, clock } = options;
     this.#options = options;
     this.#incoming = new TokenBucket(rate, clock);
     this.#outgoing = new TokenBucket(rate, clock);
-    this.#credentials = new NodeCredentials({
-      requests: new ResourceClient(client, certificateSigningRequestType),
-      nodeName,
-      onChange: (credentials) => this.#serve(credentials),
-      clock,
-      random,
-      logger,
-    });
+  }
+
+  get isEnabled(): boolean {
+    return this.#options.listen !== null;
   }
 
   /** Where others fetch layers; null where they cannot, or not yet. */
@@ -68,7 +58,7 @@ export class NodeTransfers {
 
   /** @throws LaminaError `unsupported` where this node takes no part in transfers */
   readonly receiverOf = (pool: ServedPool): LayerReceiver => {
-    const { listen, checkpoint, clock, logger } = this.#options;
+    const { listen, checkpoint, clock, logger, credentials } = this.#options;
     if (listen === null) {
       throw new LaminaError(
         'unsupported',
@@ -78,26 +68,18 @@ export class NodeTransfers {
     const known = this.#receivers.get(pool);
     if (known) return known;
     const { pool: store, space } = pool.context;
-    const credentials = this.#credentials.current;
     const common = { limit: this.#incoming, clock, checkpoint, credentials, logger, stallMs };
     const receiver = new LayerReceiver({ ...common, pool: store, space });
     this.#receivers.set(pool, receiver);
     return receiver;
   };
 
-  async run(signal: AbortSignal): Promise<void> {
-    if (this.#options.listen === null) return;
-    try {
-      await Promise.all([this.#credentials.run(signal), this.#sweep(signal)]);
-    } finally {
-      await this.#server?.close();
-    }
-  }
-
-  async #serve(credentials: Credentials): Promise<void> {
+  /** Gives layers from now on to those that know this node by these credentials. */
+  async serve(credentials: Credentials): Promise<void> {
     const { listen, pools, logger, onServing } = this.#options;
+    if (listen === null) return;
     if (this.#server) return this.#server.replaceCredentials(credentials);
-    const address = parseListenAddress(listen ?? '');
+    const address = parseListenAddress(listen);
     if (!('port' in address)) throw new LaminaError('invalid-parameter', `--transfer-listen ${listen} is no HOST:PORT`);
     const server = new LayerServer({
       credentials,
@@ -116,8 +98,14 @@ export class NodeTransfers {
     onServing();
   }
 
-  async #sweep(signal: AbortSignal): Promise<void> {
-    const { pools, clock, logger } = this.#options;
+  async close(): Promise<void> {
+    await this.#server?.close();
+  }
+
+  /** Removes what nobody goes on with, until `signal`. */
+  async sweep(signal: AbortSignal): Promise<void> {
+    const { pools, clock, logger, listen } = this.#options;
+    if (listen === null) return;
     while (!signal.aborted) {
       await pause(clock, sweepMs, signal);
       if (signal.aborted) return;

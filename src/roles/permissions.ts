@@ -35,7 +35,7 @@ const common: readonly Permission[] = [
     group: 'authentication.k8s.io',
     resources: ['tokenreviews'],
     verbs: ['create'],
-    why: 'ask who wants to read metrics',
+    why: 'ask who wants to read metrics, or to export and upload',
   },
   {
     group: 'authorization.k8s.io',
@@ -167,6 +167,12 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
       resources: ['certificatesigningrequests'],
       verbs: ['create', 'get'],
       why: 'ask for the certificate by which other nodes know this one',
+    },
+    {
+      group: 'snapshot.storage.k8s.io',
+      resources: ['volumesnapshots', 'volumesnapshotcontents'],
+      verbs: ['get'],
+      why: 'know which snapshot is meant by who exports one',
     },
     {
       group: '',

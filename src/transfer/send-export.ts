@@ -6,10 +6,11 @@ import { type ByteRange, parseRange } from './byte-range.ts';
 import type { DiskExport } from './disk-export.ts';
 
 export interface SendOptions {
-  headOnly: boolean;
   /** What a browser would save it as. */
   fileName: string;
   limit: TokenBucket;
+  /** Called for what is sent; null: only what would be is told. */
+  onBytes: ((bytes: number) => void) | null;
   signal: AbortSignal;
 }
 
@@ -40,14 +41,15 @@ export async function sendExport(
     'content-disposition': `attachment; filename="${options.fileName}"`,
     'content-length': end - start,
   });
-  if (options.headOnly) response.end();
+  if (!options.onBytes) response.end();
   else await pipeline(Readable.from(pieces(disk, { start, end }, options), { highWaterMark: 2 }), response);
 }
 
-async function* pieces(disk: DiskExport, { start, end }: ByteRange, { limit, signal }: SendOptions) {
+async function* pieces(disk: DiskExport, { start, end }: ByteRange, { limit, onBytes, signal }: SendOptions) {
   for await (const bytes of disk.read(start, end)) {
     await limit.take(bytes.length, signal);
     yield bytes;
+    onBytes?.(bytes.length);
   }
 }
 

@@ -36,7 +36,7 @@ export async function takeUpload(
   sink: UploadSink,
   request: IncomingMessage,
   response: ServerResponse,
-  signal: AbortSignal,
+  { signal, onBytes }: { signal: AbortSignal; onBytes: (bytes: number) => void },
 ): Promise<void> {
   const { start, totalBytes } = part(request);
   for (const [name, value] of Object.entries(uploadOffset(sink))) response.setHeader(name, value);
@@ -47,9 +47,16 @@ export async function takeUpload(
     );
   }
   if (request.headers.expect !== undefined) response.writeContinue();
-  await sink.take(request, { fromBytes: start, totalBytes, signal });
+  await sink.take(counted(request, onBytes), { fromBytes: start, totalBytes, signal });
   response.setHeader('upload-offset', String(sink.receivedBytes));
   answerJson(response, 200, { receivedBytes: sink.receivedBytes });
+}
+
+async function* counted(bytes: AsyncIterable<Buffer>, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
+  for await (const chunk of bytes) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
 }
 
 function part({ headers }: IncomingMessage): { start: number; totalBytes: number | null } {

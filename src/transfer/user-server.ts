@@ -39,6 +39,13 @@ export interface ExportedContent {
   id: string;
 }
 
+/** Of an export or an upload that is under way. */
+export interface UnderWay {
+  addBytes(bytes: number): void;
+  /** Once. `stopped`: whoever asked has gone, or the process ends. */
+  end(result: 'done' | 'failed' | 'stopped'): void;
+}
+
 export interface UserServerOptions {
   /** The server's own, PEM. */
   certificate: { certificate: string; key: string };
@@ -51,6 +58,8 @@ export interface UserServerOptions {
   exports: ExportCache;
   /** Bounds all exports together. */
   limit: TokenBucket;
+  /** Called where something begins to move. */
+  begin: (kind: 'export' | 'upload') => UnderWay;
   logger: Logger;
 }
 
@@ -141,8 +150,10 @@ export class UserServer {
     const { pool, kind, id } = found.here;
     const { layer } = sealedContent(pool, kind, id);
     await exports.use(pool, { layer, format }, async (disk) => {
+      const options = { fileName: `${name}.${format}`, limit, signal };
+      if (headOnly) return sendExport(disk, { ...options, onBytes: null }, request, response);
       logger.info({ resource, namespace, name, format, range: request.headers.range }, 'exporting a disk');
-      await sendExport(disk, { headOnly, fileName: `${name}.${format}`, limit, signal }, request, response);
+      await this.#observed('export', signal, (onBytes) => sendExport(disk, { ...options, onBytes }, request, response));
     });
   }
 
@@ -155,7 +166,27 @@ export class UserServer {
     const found = await this.#options.findSink(wanted, signal);
     if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
     if (wanted.headOnly) response.writeHead(200, uploadOffset(found.here)).end();
-    else await takeUpload(found.here, request, response, signal);
+    else {
+      this.#options.logger.info({ namespace: wanted.namespace, name: wanted.name }, 'taking an upload');
+      await this.#observed('upload', signal, (onBytes) =>
+        takeUpload(found.here, request, response, { signal, onBytes }),
+      );
+    }
+  }
+
+  async #observed(
+    kind: 'export' | 'upload',
+    signal: AbortSignal,
+    work: (onBytes: (bytes: number) => void) => Promise<void>,
+  ): Promise<void> {
+    const underWay = this.#options.begin(kind);
+    try {
+      await work((bytes) => underWay.addBytes(bytes));
+      underWay.end('done');
+    } catch (error) {
+      underWay.end(signal.aborted ? 'stopped' : 'failed');
+      throw error;
+    }
   }
 
   #log({ method, url }: IncomingMessage, error: unknown): void {

@@ -5,6 +5,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -183,6 +184,8 @@ describe('export', () => {
     const file = path.join(directory, 'out.qcow2');
     await scene.curl('/diskimages/golden/disk.qcow2', '-o', file);
     expectSame(file, 'qcow2', 's1');
+    await ask('HEAD', '/diskimages/golden/disk.qcow2');
+    expect(scene.moves).toEqual([{ kind: 'export', bytes: statSync(file).size, result: 'done' }]);
   });
 
   it.each(['qcow2', 'raw'])(

@@ -59,6 +59,7 @@ describe('upload', () => {
     expect(JSON.parse(await scene.curl(where, '-T', file))).toEqual({ receivedBytes: content.length });
     expect(sink.received.equals(content)).toBe(true);
     expect(sink.parts).toMatchObject([{ fromBytes: 0, totalBytes: content.length }]);
+    expect(scene.moves).toEqual([{ kind: 'upload', bytes: content.length, result: 'done' }]);
   });
 
   it('takes a stream of which nobody knows the length', async () => {
@@ -70,6 +71,7 @@ describe('upload', () => {
   it('says how much has come, and takes the rest of it from curl', async () => {
     sink.breakAfter = MiB;
     await expect(scene.curl(where, '-T', file)).rejects.toThrow('507');
+    expect(scene.moves).toMatchObject([{ result: 'failed' }]);
     sink.breakAfter = Number.POSITIVE_INFINITY;
     const received = Number(await offset());
     expect(received).toBeGreaterThanOrEqual(MiB);
@@ -122,6 +124,7 @@ describe('upload', () => {
     };
     await expect(scene.curl(where, '-T', file, '--limit-rate', '1M', '--max-time', '1')).rejects.toThrow('timed out');
     await expect.poll(() => aborted).toBe(true);
+    await expect.poll(() => scene.moves).toMatchObject([{ kind: 'upload', result: 'stopped' }]);
     expect(sink.receivedBytes).toBeGreaterThan(0);
   });
 });

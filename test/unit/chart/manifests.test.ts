@@ -13,6 +13,7 @@ beforeEach((context) => {
 
 const everything = {
   snapshotController: { enabled: true },
+  export: { enabled: true, from: [{ ipBlock: { cidr: '10.0.0.0/8' } }] },
   metrics: {
     readers: [{ namespace: 'monitoring', name: 'prometheus' }],
     serviceMonitor: { enabled: true },
@@ -62,7 +63,7 @@ describe('the programs take the arguments that the chart gives them', () => {
     ['DaemonSet', 'node'],
     ['DaemonSet', 'engine'],
   ])('%s %s', async (kind, role) => {
-    const { manifests } = await renderChart();
+    const { manifests } = await renderChart(everything);
     const { args = [], env = [] } = containerOf(manifests, kind, `lamina-${role}`);
     // As kubelet does with what is in the environment.
     const filled = args.map((arg) =>
@@ -269,6 +270,39 @@ test('classes are made as values say, with defaults for what they leave out', as
   expect(find(manifests, 'VolumeAttributesClass', 'live')).toMatchObject({
     driverName,
     parameters: { liveSnapshots: 'true' },
+  });
+});
+
+describe('export', () => {
+  const policyOf = (manifests: Manifest[]) => find(manifests, 'NetworkPolicy', 'lamina-node')['spec'].ingress;
+  const portsOf = (manifests: Manifest[]) =>
+    find(manifests, 'DaemonSet', 'lamina-node')['spec'].template.spec.containers[0].ports;
+
+  test('is off unless asked for', async () => {
+    const { manifests } = await renderChart();
+    const { args = [] } = containerOf(manifests, 'DaemonSet', 'lamina-node');
+    expect(args.filter((arg) => arg.includes('export'))).toEqual([]);
+    expect(policyOf(manifests)).toHaveLength(2);
+    expect(portsOf(manifests)).toHaveLength(2);
+  });
+
+  test('is told by the address of the pod, and reached by whom values name', async () => {
+    const { manifests } = await renderChart(everything);
+    const { args } = containerOf(manifests, 'DaemonSet', 'lamina-node');
+    expect(args).toContain('--export-address=$(POD_IP):9444');
+    expect(policyOf(manifests).at(-1)).toEqual({
+      ports: [{ port: 'export' }],
+      from: [{ ipBlock: { cidr: '10.0.0.0/8' } }],
+    });
+    expect(portsOf(manifests)).toContainEqual({ name: 'export', containerPort: 9444 });
+  });
+
+  test('is told by the address of the node where that answers', async () => {
+    const { manifests } = await renderChart({ export: { enabled: true, port: 9555, hostPort: true } });
+    const { args } = containerOf(manifests, 'DaemonSet', 'lamina-node');
+    expect(args).toContain('--export-address=$(HOST_IP):9555');
+    expect(policyOf(manifests).at(-1)).toEqual({ ports: [{ port: 'export' }] });
+    expect(portsOf(manifests)).toContainEqual({ name: 'export', containerPort: 9555, hostPort: 9555 });
   });
 });
 

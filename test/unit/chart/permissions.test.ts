@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { accessOf } from '../../../src/reconcile/user-access.ts';
 import { type Permission, permissions } from '../../../src/roles/permissions.ts';
+import { exportedResources, type UserRequest } from '../../../src/transfer/user-request.ts';
 import { helmMissing, type Manifest, renderChart } from '../../chart.ts';
 
 const missing = await helmMissing();
@@ -58,6 +60,21 @@ describe.each(['controller', 'node'] as const)('the role %s is granted what it a
   });
 });
 
+test('the roles for export and upload let do what the node plugin asks for', async () => {
+  const { manifests } = await renderChart();
+  const lineOf = (request: UserRequest) => {
+    const { group, resource, subresource, verb } = accessOf(request);
+    return linesOf({ group, resources: [`${resource}/${subresource}`], verbs: [verb] });
+  };
+  const named = { namespace: 'media', name: 'debian', headOnly: false };
+  for (const resource of exportedResources) {
+    const line = lineOf({ action: 'export', resource, format: 'raw', ...named });
+    expect(granted(manifests, 'ClusterRole', 'lamina-export')).toEqual(expect.arrayContaining(line));
+  }
+  const line = lineOf({ action: 'upload', resource: 'diskimages', ...named });
+  expect(granted(manifests, 'ClusterRole', 'lamina-upload')).toEqual(expect.arrayContaining(line));
+});
+
 test('the engine is granted nothing, and has no token', async () => {
   const { manifests } = await renderChart();
   const subjects = manifests.flatMap((manifest) => (manifest['subjects'] ?? []) as { name: string }[]);
@@ -76,8 +93,14 @@ test('nobody is granted everything, or anything by a wildcard', async () => {
   expect(words).not.toContain('*');
 });
 
-/** They let somebody read metrics, and the node plugin Secrets of a namespace. */
-const toBeBoundByUsers = ['lamina-metrics-reader', 'lamina-import'];
+/** They let somebody read metrics, export and upload, and the node plugin Secrets of a namespace. */
+const toBeBoundByUsers = [
+  'lamina-metrics-reader',
+  'lamina-import',
+  'lamina-export',
+  'lamina-upload',
+  'lamina-pool-reader',
+];
 
 test('each role is bound, and to accounts of the chart', async () => {
   const { manifests } = await renderChart({ snapshotController: { enabled: true } });

@@ -100,6 +100,11 @@ describe('values that contradict each other are refused with a sentence:', () =>
     ],
     ['a time that is none', { metrics: { serviceMonitor: { interval: '30' } } }, "interval is '30': a time is wanted"],
     ['all of a pool', { space: { reserved: 0.6, critical: 0.4 } }, 'are all of a pool together'],
+    [
+      'a port for two, one of them for export',
+      { export: { enabled: true, port: 9443 } },
+      'transfer.port and export.port are both 9443',
+    ],
     ['a port for two', { metrics: { port: 9443 } }, 'metrics.port and transfer.port are both 9443'],
   ])('%s', async (_, values, words) => {
     const { refusal } = await renderChart(values);
