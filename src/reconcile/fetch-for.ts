@@ -1,4 +1,6 @@
+import { failureCode } from '../api/conditions.ts';
 import type { DiskImage } from '../api/objects.ts';
+import { findCondition } from '../kube/conditions.ts';
 import type { ReconcileResult } from '../kube/controller.ts';
 import { keyOf } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
@@ -32,14 +34,20 @@ export async function fetchFor(
   const key = keyOf(image.metadata);
   const state = fetches.look(key);
   if (state?.kind === 'failed') throw state.error;
+  const { receivedBytes, totalBytes } = state?.progress ?? { receivedBytes: 0, totalBytes: 0 };
+  if (!state) fetches.start(key, pool, origin, use);
+  // What has failed is said to go on when it does, and not each time it is tried again.
+  if (hasFailed(image) && receivedBytes === 0) return { againAfterMs: progressMs };
   if (!state) {
-    fetches.start(key, pool, origin, use);
     const note = `Fetching the ${origin.kind} ${origin.id} of node ${origin.nodeName} to node ${nodeName}.`;
     reports.tell(image, { type: 'Normal', reason: 'Fetching', action: 'Fetch', note });
   }
-  const { receivedBytes, totalBytes } = state?.progress ?? { receivedBytes: 0, totalBytes: 0 };
   const words = `Fetching from node ${origin.nodeName}: ${formatBytes(receivedBytes)} of ${formatBytes(totalBytes)}.`;
   const progress = totalBytes > 0 ? percentOf(receivedBytes, totalBytes) : '0%';
   await reports.reportNotReady(image, 'Fetching', words, { progress });
   return { againAfterMs: progressMs };
+}
+
+function hasFailed({ status }: DiskImage): boolean {
+  return failureCode(findCondition(status.conditions, 'Ready')?.reason ?? '') !== undefined;
 }

@@ -68,6 +68,7 @@ export interface Event extends KubeObject {
 const core = 'v1';
 const storage = 'storage.k8s.io/v1';
 const snapshot = 'snapshot.storage.k8s.io/v1';
+const access = 'rbac.authorization.k8s.io/v1';
 
 export const claims = namespaced<Claim>(core, 'PersistentVolumeClaim', 'persistentvolumeclaims');
 export const volumes = clusterWide<Volume>(core, 'PersistentVolume', 'persistentvolumes');
@@ -76,6 +77,10 @@ export const events = namespaced<Event>(core, 'Event', 'events');
 export const nodes = clusterWide(core, 'Node', 'nodes');
 export const namespaces = clusterWide(core, 'Namespace', 'namespaces');
 export const serviceAccounts = namespaced(core, 'ServiceAccount', 'serviceaccounts');
+export const clusterRoles = clusterWide(access, 'ClusterRole', 'clusterroles');
+export const clusterRoleBindings = clusterWide(access, 'ClusterRoleBinding', 'clusterrolebindings');
+export const roles = namespaced(access, 'Role', 'roles');
+export const roleBindings = namespaced(access, 'RoleBinding', 'rolebindings');
 export const storageClasses = clusterWide(storage, 'StorageClass', 'storageclasses');
 export const attributesClasses = clusterWide(storage, 'VolumeAttributesClass', 'volumeattributesclasses');
 export const drivers = clusterWide(storage, 'CSIDriver', 'csidrivers');

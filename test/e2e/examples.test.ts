@@ -2,7 +2,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { isReady, type Kubectl, type KubernetesObject } from './kubectl.ts';
+import { conditionOf, isReady, type Kubectl, type KubernetesObject } from './kubectl.ts';
 import { root } from './machine.ts';
 import { toolsImage } from './objects.ts';
 import { stories } from './stories.ts';
@@ -11,7 +11,7 @@ const directory = path.join(root, 'examples');
 
 /** Files by the scenes that they make, in the order in which a user applies them. */
 const scenes: [string, ...string[]][] = [
-  ['first-volume', 'snapshot', 'restore', 'clone', 'golden-image'],
+  ['first-volume', 'snapshot', 'restore', 'clone', 'golden-image', 'image-copies'],
   ['block-volume'],
   ['preallocated'],
   ['stateful-set'],
@@ -23,7 +23,7 @@ const scenes: [string, ...string[]][] = [
 /** When an object of a kind is as its user wants it; objects of other kinds are so at once. */
 const isRight: Record<string, (object: KubernetesObject) => boolean> = {
   Pod: isReady,
-  DiskImage: isReady,
+  DiskImage: (image) => isReady(image) && (!image.spec.nodeSelector || conditionOf(image, 'Copied')?.status === 'True'),
   PersistentVolumeClaim: ({ spec, status }) =>
     status?.phase === 'Bound' && spec.volumeAttributesClassName === status.currentVolumeAttributesClassName,
   VolumeSnapshot: ({ status }) => status?.readyToUse === true,

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
-import { systemNamespace } from '../cluster/objects.ts';
 import { claim, pod } from './objects.ts';
 import type { Kubectl } from './kubectl.ts';
 import { stories } from './stories.ts';
+import { layersSent } from './transfers.ts';
 import { originOf, startWebServer } from './web-server.ts';
 
 /** How many disks start from the image at once. */
@@ -85,11 +85,7 @@ stories('a golden image', (scene) => {
     for (const name of far) await kubectl.apply(heir(name), pod({ name, claim: name, node: there }));
     for (const name of far) await kubectl.untilReady(name);
     for (const name of far) expect((await kubectl.inPod(name, sum)).trim(), name).toBe(content);
-    const node = (await kubectl.in(systemNamespace).list('pods', '-l', 'app.kubernetes.io/component=node')).find(
-      ({ spec }) => spec.nodeName === here,
-    );
-    const log = await kubectl.in(systemNamespace).run(['logs', node?.metadata.name ?? '', '-c', 'node', '--since=10m']);
-    const sent = [...log.matchAll(/"layer":"([^"]+)".*sending a layer/g)].map((match) => match[1]);
+    const sent = await layersSent(kubectl, here);
     expect(sent.length).toBeGreaterThan(0);
     expect(sent).toEqual([...new Set(sent)]);
     for (const name of far) await kubectl.remove('pod', name);
