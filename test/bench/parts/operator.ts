@@ -79,7 +79,12 @@ async function measureManyDisks({ effort, say, signal }: Bench, cluster: Cluster
   // Less the second without work, and half of one that may have begun with it.
   const seconds = (performance.now() - start) / 1000 - 1;
   const idle = await cpuPercent(pidOf(controller), idleSeconds);
-  const written = countOfOurs(await kube.writes()) - countOfOurs(before);
+  const after = await kube.writes();
+  const written = countOfOurs(after) - countOfOurs(before);
+  const kinds = [...after].filter(([what, count]) => count > (before.get(what) ?? 0));
+  say(
+    `operator: written meanwhile: ${kinds.map(([what, count]) => `${count - (before.get(what) ?? 0)} ${what}`).join('; ')}`,
+  );
   const name = `${objects} DiskImages`;
   return [
     medianResult(`${name}: controller started to steady state`, 's', [seconds], { atMost: 30 }),
