@@ -10,7 +10,8 @@ import { keyOf } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { formatQuantity, formatRoundedQuantity } from '../lib/quantity.ts';
-import type { ImageRecord } from '../store/records.ts';
+import type { Pool } from '../store/pool.ts';
+import type { DiskSource, ImageRecord } from '../store/records.ts';
 import { type ImportProgress, isFinalImportCode } from '../transfer/import/import-request.ts';
 import { type DiskImageReports, percentOf } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
@@ -40,7 +41,7 @@ export class NodeSealedImages {
   async bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
     const known = pool.context.pool.images.get(imageIdOfObject(image, this.#context.systemNamespace));
     if (!known && wasMade(image)) return this.#reports.reportLost(image);
-    if (!known && hasFailedForGood(image)) return 'done';
+    if (hasFailedForGood(image)) return 'done';
     let current = image;
     try {
       if (known) assertOwnRecord(known, image, this.#context.systemNamespace);
@@ -77,12 +78,15 @@ export class NodeSealedImages {
         'a sealed DiskImage needs a source: declare one, or say sealed: false',
       );
     }
+    const { content } = source;
+    // Nothing that is refused then is kept for it.
+    assertFits(image, sizeOfContent(pool.context.pool, content));
     const record = await pool.images.create({
       name: recordNameOf(image, this.#context.systemNamespace),
-      source: source.content,
+      source: content,
     });
     this.#context.checkpoint('make-image/disk-made');
-    const note = `Sealed what the ${source.content.kind} ${source.content.id} holds; nothing was copied.`;
+    const note = `Sealed what the ${content.kind} ${content.id} holds; nothing was copied.`;
     this.#reports.tell(image, { type: 'Normal', reason: 'Made', action: 'Make', note });
     return this.#reportMade(image, pool, record);
   }
@@ -94,7 +98,10 @@ export class NodeSealedImages {
       image,
       pool,
       origin,
-      use: (content) => pool.images.adopt(name, content),
+      use: async (content) => {
+        assertFits(image, content.sizeBytes);
+        return pool.images.adopt(name, content);
+      },
     });
   }
 
@@ -134,13 +141,7 @@ export class NodeSealedImages {
 
   async #reportMade(image: DiskImage, pool: ServedPool, record: ImageRecord): Promise<ReconcileResult> {
     const { nodeName } = this.#context;
-    const { size } = image.spec;
-    if (size !== undefined && size > record.sizeBytes) {
-      throw new LaminaError(
-        'size-out-of-range',
-        `the content has ${formatQuantity(record.sizeBytes)}, and a sealed DiskImage of ${formatQuantity(size)} was asked for: leave size out, and give it to the disks that start from this one`,
-      );
-    }
+    assertFits(image, record.sizeBytes);
     const chain = pool.context.pool.chain(record.layer);
     const [layer] = chain;
     const { blocks } = layer ? await stat(layer.path) : { blocks: 0 };
@@ -162,6 +163,20 @@ export class NodeSealedImages {
     this.#context.checkpoint('make-image/status-written');
     return 'done';
   }
+}
+
+function sizeOfContent(pool: Pool, { kind, id }: DiskSource): number {
+  if (kind === 'disk') return pool.disk(id).sizeBytes;
+  return kind === 'image' ? pool.image(id).sizeBytes : pool.snapshot(id).sizeBytes;
+}
+
+/** @throws LaminaError `size-out-of-range` where more is asked for than the content has, which stays as it is */
+function assertFits({ spec: { size } }: DiskImage, contentBytes: number): void {
+  if (size === undefined || size <= contentBytes) return;
+  throw new LaminaError(
+    'size-out-of-range',
+    `the content has ${formatQuantity(contentBytes)}, and a sealed DiskImage of ${formatQuantity(size)} was asked for: declare it without size, and give that to the disks that start from it`,
+  );
 }
 
 /** Whether trying again changes nothing: what was asked for, or its source, has to be another one. */

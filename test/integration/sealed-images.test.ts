@@ -171,6 +171,27 @@ describe('a sealed DiskImage of a disk', () => {
     expect(await readyOf('heir')).toMatchObject({ status: 'True' });
   });
 
+  it('that is to be bigger than that says so once and for all, and nothing is kept for it', async () => {
+    scene.declareImage('scratch');
+    await scene.reconcileImage('scratch');
+    const source = { type: 'diskImage', diskImage: { name: 'scratch' } };
+    scene.declareImage('golden', { size: '128Mi', sealed: true, source });
+    await scene.reconcileImage('golden');
+    const { status, reason, message } = await readyOf('golden');
+    expect([status, reason]).toEqual(['False', 'SizeOutOfRange']);
+    expect(message).toBe(
+      'the content has 64Mi, and a sealed DiskImage of 128Mi was asked for: declare it without size, and give that to the disks that start from it',
+    );
+    expect([filesIn('images'), filesIn('snapshots')]).toEqual([[], []]);
+    const events = scene.events.length;
+    scene.takeWrites();
+    expect(await scene.reconcileImage('golden')).toBe('done');
+    expect([scene.takeWrites(), scene.events.length]).toEqual([0, events]);
+    scene.deleteImage('golden');
+    await scene.reconcileImage('golden');
+    expect(await scene.image('golden')).toBeUndefined();
+  });
+
   it('goes with its object, and disks that started from it stay', async () => {
     scene.declareImage('scratch');
     await scene.reconcileImage('scratch');
