@@ -1,4 +1,4 @@
-import { expect } from 'vitest';
+import { until } from '../cluster/until.ts';
 import type { Kubectl } from './kubectl.ts';
 import { pod } from './objects.ts';
 
@@ -9,8 +9,8 @@ export async function startWebServer(kubectl: Kubectl, name: string, fill: strin
   const script = `mkdir -p /srv/www\n${fill}\ntouch /srv/ready\nexec busybox httpd -f -vv -p ${port} -h /srv/www`;
   await kubectl.apply(pod({ name, script, ...(image === undefined ? {} : { image }) }));
   await kubectl.untilReady(name);
-  const isReady = () => kubectl.inPod(name, 'test -e /srv/ready && echo there || true');
-  await expect.poll(isReady, { timeout: 120_000 }).toBe('there');
+  const lookForMark = () => kubectl.inPod(name, 'test -e /srv/ready && echo there || true');
+  await until(`${name} has what it serves`, async () => (await lookForMark()) || undefined);
   return originOf(kubectl, name);
 }
 
