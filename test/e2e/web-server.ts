@@ -10,7 +10,8 @@ export async function startWebServer(kubectl: Kubectl, name: string, fill: strin
   await kubectl.apply(pod({ name, script, ...(image === undefined ? {} : { image }) }));
   await kubectl.untilReady(name);
   const lookForMark = () => kubectl.inPod(name, 'test -e /srv/ready && echo there || true');
-  await until(`${name} has what it serves`, async () => (await lookForMark()) || undefined);
+  const timeoutMs = 120_000;
+  await until(`${name} has what it serves`, async () => (await lookForMark()) || undefined, { timeoutMs });
   return originOf(kubectl, name);
 }
 
