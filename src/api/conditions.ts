@@ -29,9 +29,6 @@ export const conditionTypes = {
         NodeChosen: isTrue('The controller chose the node by the room in its pool.'),
         SourceNode: isTrue('The disk is made where its source is.'),
         WaitingForSource: isFalse('The source is not there or not ready yet, so its node is not known.'),
-        SourceElsewhere: isFalse(
-          'The node in spec.nodeName is not the one that has the source, and layers are not moved.',
-        ),
         SourceForbidden: isFalse('The source is in another namespace, where only the system may take from.'),
         PoolNotFound: isFalse('No node, or not the one that was named, has a pool of that name that is ready.'),
         NoRoom: isFalse('No pool of that name has room for the disk; it is tried again when one has.'),

@@ -61,6 +61,7 @@ export const annotations = {
   takeOver: 'lamina.storage/take-over',
   adopted: 'lamina.storage/adopted',
   claimedBy: 'lamina.storage/claimed-by',
+  takenFor: 'lamina.storage/taken-for',
 } as const;
 
 /** Of the Leases of the node plugins, so that nobody who looks at these is told of all others. */
@@ -88,6 +89,8 @@ export const nameMeanings: Record<string, string> = {
     'On a DiskImage or DiskSnapshot that the controller declared again for what a pool held without an object: when. Nothing is made for it where the pool does not hold it, and it is never deleted for want of a claim.',
   [annotations.claimedBy]:
     'On a DiskImage or DiskSnapshot that CSI asked for: what has used it first, such as a PersistentVolume. From then on only people and CSI delete it.',
+  [annotations.takenFor]:
+    'On a DiskSnapshot that the controller declared so that a DiskImage can start from it on another node: `namespace/name` of that. It goes when the DiskImage is made.',
   'lamina.storage/lease':
     'On the Leases in the namespace of the system that node plugins renew, each the one of its node: `node`.',
   [nodeTopologyKey]: 'On nodes and PersistentVolumes, as topology: the node that has a volume.',

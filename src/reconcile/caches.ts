@@ -25,7 +25,7 @@ import { isBeingDeleted, type KubeObject, keyOf } from '../kube/objects.ts';
 import { Reflector, type ReflectorOptions } from '../kube/reflector.ts';
 import { asksForCopies } from './copies-wanted.ts';
 import { originalOf } from './copy-object.ts';
-import { originOfImage, originOfSnapshot } from './origin.ts';
+import { originOfImage, originOfSnapshot, takenFor } from './origin.ts';
 
 /** What every controller knows of the cluster. */
 export interface Caches {
@@ -68,6 +68,8 @@ export const indexes = {
   uid: 'uid',
   /** DiskImages that were declared as copies, by the uid of the DiskImage that they are of. */
   original: 'original',
+  /** DiskSnapshots that were taken for a DiskImage that is to start from them, by its key. */
+  takenFor: 'takenFor',
   /** DiskImages that ask for copies, all by the empty value. */
   copied: 'copied',
 } as const;
@@ -94,7 +96,12 @@ export function createCaches(options: Options, systemNamespace: string): Caches 
     snapshots: new Reflector({
       ...options,
       type: diskSnapshots,
-      indexers: { [indexes.node]: nodeOf, [indexes.id]: id, [indexes.origin]: originOfSnapshot },
+      indexers: {
+        [indexes.node]: nodeOf,
+        [indexes.id]: id,
+        [indexes.origin]: originOfSnapshot,
+        [indexes.takenFor]: takenFor,
+      },
     }),
     pools: new Reflector({ ...options, type: diskPools, indexers: { [indexes.node]: nodeOf } }),
     nodes: new Reflector({ ...options, type: nodeType }),

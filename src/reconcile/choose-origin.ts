@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { DiskImage } from '../api/objects.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import { isTrue } from '../kube/conditions.ts';
 import type { Origin } from './layer-fetches.ts';
@@ -11,12 +11,21 @@ export function originAtImage({ spec, status: { diskId } }: DiskImage): Origin |
   return { kind: sealed ? 'image' : 'disk', id: diskId, nodeName, pool };
 }
 
+/** What a DiskSnapshot is in its pool; undefined before it is taken. */
+export function originAtSnapshot({ spec, status }: DiskSnapshot): Origin | undefined {
+  const { snapshotId, pool } = status;
+  const nodeName = spec.nodeName ?? status.nodeName;
+  if (snapshotId === undefined || nodeName === undefined) return undefined;
+  return { kind: 'snapshot', id: snapshotId, nodeName, ...(pool === undefined ? {} : { pool }) };
+}
+
 /**
  * Which of those that have the content of `original` a DiskImage gets it from: the original or a copy in its own pool,
  * else any whose node can be reached. What was chosen once stays so as long as that holds; those that ask at the same
  * time are spread.
  *
  * @param isReachable whether others can fetch from a pool of a node now
+ * @param original sealed, as its copies are
  * @returns `near` where the original is on the node itself, which sees it; undefined where nothing has the content yet
  */
 export function chooseOrigin(

@@ -9,6 +9,7 @@ export const controllerSteps = {
   'create-snapshot': ['snapshot-declared', 'snapshot-taken', 'snapshot-withdrawn'],
   'delete-snapshot': ['snapshot-deleted'],
   'place-image': ['choice-told', 'node-named'],
+  'snapshot-source': ['snapshot-declared', 'snapshot-deleted'],
   'copy-image': ['copy-declared', 'copy-removed', 'status-written'],
   'forget-node': ['image-told', 'image-released', 'snapshot-told', 'snapshot-released', 'pool-told', 'pool-removed'],
   'adopt-orphans': ['disk-declared', 'snapshot-declared'],

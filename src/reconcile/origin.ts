@@ -1,3 +1,4 @@
+import { annotations } from '../api/names.ts';
 import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { keyOf } from '../kube/objects.ts';
@@ -21,6 +22,12 @@ export function originOfImage({ metadata: { namespace }, spec: { source } }: Dis
 /** The DiskImage that a DiskSnapshot is of. */
 export function originOfSnapshot({ metadata: { namespace }, spec: { diskImageName } }: DiskSnapshot): string[] {
   return [`DiskImage ${keyOf({ namespace, name: diskImageName })}`];
+}
+
+/** The key of the DiskImage that a snapshot is for, so that this can start on another node; nothing where it is for none. */
+export function takenFor({ metadata }: DiskSnapshot): string[] {
+  const heir = metadata.annotations[annotations.takenFor];
+  return heir === undefined ? [] : [heir];
 }
 
 /** Of those that wait for their origin: what is ready does not need it any more. */

@@ -1,4 +1,4 @@
-import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
+import type { DiskImage } from '../api/objects.ts';
 import { writeStatus } from '../kube/apply.ts';
 import { ConditionReport } from '../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../kube/controller.ts';
@@ -7,10 +7,12 @@ import { isBeingDeleted, keyOf } from '../kube/objects.ts';
 import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Clock } from '../lib/clock.ts';
 import { type ElectedCaches, handleOfContent, handleOfVolume, indexes } from './caches.ts';
-import { chooseOrigin, originAtImage } from './choose-origin.ts';
+import { chooseOrigin, originAtImage, originAtSnapshot } from './choose-origin.ts';
 import { isCopyOf } from './copy-object.ts';
 import type { Origin } from './layer-fetches.ts';
+import { takenFor } from './origin.ts';
 import type { PoolRooms } from './pool-rooms.ts';
+import type { SourceSnapshots } from './source-snapshots.ts';
 
 /** What stands in the way, for people. */
 type Obstacle = { waitingFor: string };
@@ -20,6 +22,8 @@ export interface OriginResolverOptions {
   volumeSnapshots: ResourceClient<VolumeSnapshot>;
   caches: ElectedCaches;
   rooms: PoolRooms;
+  /** Of disks that start elsewhere. */
+  sourceSnapshots: Pick<SourceSnapshots, 'originFor'>;
   systemNamespace: string;
   clock: Clock;
 }
@@ -51,7 +55,10 @@ export class OriginResolver {
     ]);
     controller.watch(volumes, ({ claim }) => (claim ? heirsOf(`PersistentVolumeClaim ${keyOf(claim)}`) : []));
     controller.watch(claims, ({ metadata }) => heirsOf(`PersistentVolumeClaim ${keyOf(metadata)}`));
-    controller.watch(snapshots, ({ metadata }) => heirsOf(`DiskSnapshot ${keyOf(metadata)}`));
+    controller.watch(snapshots, (snapshot) => [
+      ...heirsOf(`DiskSnapshot ${keyOf(snapshot.metadata)}`),
+      ...takenFor(snapshot),
+    ]);
     controller.watch(nodes, () => []);
     // Not waited for, as there may never be any.
     contents.subscribe(({ after }) => {
@@ -70,8 +77,9 @@ export class OriginResolver {
       // That node may not be reached any more before all has come.
       return image.spec.source.type === 'diskImage' ? { againAfterMs: retryMs } : 'done';
     }
-    // Whoever looks for its node, or tells that it is gone, speaks of it then.
-    if (!caches.nodes.cache.has(image.spec.nodeName ?? '')) return { againAfterMs: retryMs };
+    // Whoever looks for its node, or tells that it is gone, speaks of it then; and of an object that it sees, its node.
+    const isSpokenOf = image.spec.source.type === 'diskImage' || !caches.nodes.cache.has(image.spec.nodeName ?? '');
+    if (isSpokenOf) return { againAfterMs: retryMs };
     const report = new ConditionReport<'Ready'>(['Ready']);
     report.report('Ready', 'False', 'WaitingForSource', found.waitingFor);
     const conditions = report.conditions(image.status.conditions, image.metadata.generation, clock.now());
@@ -83,29 +91,39 @@ export class OriginResolver {
   async #find(image: DiskImage, signal: AbortSignal): Promise<Origin | Obstacle | 'near'> {
     const { source } = image.spec;
     const { namespace = '' } = image.metadata;
-    if (source.type === 'persistentVolumeClaim') {
-      return this.#ofClaim(keyOf({ namespace, ...source.persistentVolumeClaim }));
+    switch (source.type) {
+      case 'persistentVolumeClaim':
+        return this.#ofClaim(image, keyOf({ namespace, ...source.persistentVolumeClaim }), signal);
+      case 'volumeSnapshot':
+        return this.#ofVolumeSnapshot({ namespace, ...source.volumeSnapshot }, signal);
+      case 'diskImage':
+        return (await this.#ofImage(image, source.diskImage, signal)) ?? 'near';
+      case 'diskSnapshot':
+        return this.#ofSnapshot(image, source.diskSnapshot) ?? 'near';
+      default:
+        return 'near';
     }
-    if (source.type === 'volumeSnapshot') return this.#ofSnapshot({ namespace, ...source.volumeSnapshot }, signal);
-    return this.#ofObject(image) ?? 'near';
   }
 
-  /** Of an object of ours that is on another node. */
-  #ofObject(image: DiskImage): Origin | 'near' | undefined {
+  #ofSnapshot(image: DiskImage, reference: Reference): Origin | undefined {
     const { caches, systemNamespace } = this.#options;
-    const { source, nodeName } = image.spec;
-    if (source.type === 'diskImage') {
-      const original = caches.images.cache.get(keyOfReference(image, source.diskImage, systemNamespace));
-      return original && this.#ofImage(image, original);
-    }
-    if (source.type !== 'diskSnapshot') return undefined;
-    const snapshot = caches.snapshots.cache.get(keyOfReference(image, source.diskSnapshot, systemNamespace));
+    const snapshot = caches.snapshots.cache.get(keyOfReference(image, reference, systemNamespace));
     const origin = snapshot && originAtSnapshot(snapshot);
-    return origin?.nodeName === nodeName ? undefined : origin;
+    return origin?.nodeName === image.spec.nodeName ? undefined : origin;
   }
 
-  #ofImage(image: DiskImage, original: DiskImage): Origin | 'near' | undefined {
-    const { caches, rooms } = this.#options;
+  async #ofImage(
+    image: DiskImage,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<Origin | Obstacle | 'near' | undefined> {
+    const { caches, rooms, sourceSnapshots, systemNamespace } = this.#options;
+    const original = caches.images.cache.get(keyOfReference(image, reference, systemNamespace));
+    if (!original) return undefined;
+    if (!original.spec.sealed) {
+      const isFar = originAtImage(original) && original.spec.nodeName !== image.spec.nodeName;
+      return isFar ? sourceSnapshots.originFor(image, original, signal) : 'near';
+    }
     const owned = caches.images.cache.byIndex(indexes.original, original.metadata.uid);
     return chooseOrigin(image, original, {
       copies: owned.filter((copy) => isCopyOf(copy, original)),
@@ -113,7 +131,7 @@ export class OriginResolver {
     });
   }
 
-  #ofClaim(key: string): Origin | Obstacle {
+  async #ofClaim(image: DiskImage, key: string, signal: AbortSignal): Promise<Origin | Obstacle> {
     const { volumes, claims, images } = this.#options.caches;
     const claim = claims.cache.get(key);
     if (!claim) return { waitingFor: `There is no PersistentVolumeClaim ${key}: create it, or name another one.` };
@@ -127,10 +145,12 @@ export class OriginResolver {
     }
     const disk = images.cache.get(this.#keyOfCsi(handle));
     const origin = disk && originAtImage(disk);
-    return origin ?? { waitingFor: `The volume of the PersistentVolumeClaim ${key} is not made yet.` };
+    if (!origin) return { waitingFor: `The volume of the PersistentVolumeClaim ${key} is not made yet.` };
+    const isFar = image.spec.nodeName !== undefined && image.spec.nodeName !== origin.nodeName;
+    return isFar ? this.#options.sourceSnapshots.originFor(image, disk, signal) : origin;
   }
 
-  async #ofSnapshot(ref: { namespace: string; name: string }, signal: AbortSignal): Promise<Origin | Obstacle> {
+  async #ofVolumeSnapshot(ref: { namespace: string; name: string }, signal: AbortSignal): Promise<Origin | Obstacle> {
     const { volumeSnapshots, caches } = this.#options;
     const key = keyOf(ref);
     const snapshot = await volumeSnapshots.get(ref, { signal });
@@ -153,18 +173,9 @@ export class OriginResolver {
   }
 }
 
-function originAtSnapshot({ spec, status }: DiskSnapshot): Origin | undefined {
-  const { snapshotId, pool } = status;
-  const nodeName = spec.nodeName ?? status.nodeName;
-  if (snapshotId === undefined || nodeName === undefined) return undefined;
-  return { kind: 'snapshot', id: snapshotId, nodeName, ...(pool === undefined ? {} : { pool }) };
-}
+type Reference = { name: string; namespace?: string | undefined };
 
-function keyOfReference(
-  image: DiskImage,
-  reference: { name: string; namespace?: string | undefined },
-  systemNamespace: string,
-): string {
+function keyOfReference(image: DiskImage, reference: Reference, systemNamespace: string): string {
   const { namespace = '' } = image.metadata;
   const isAllowed = namespace === systemNamespace || (reference.namespace ?? namespace) === namespace;
   // The node says what is wrong with it.

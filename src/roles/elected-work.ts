@@ -28,6 +28,7 @@ import { ClaimPopulator, type ClaimPopulatorOptions } from '../reconcile/populat
 import { OriginResolver } from '../reconcile/resolve-origin.ts';
 import { CertificateSigner } from '../reconcile/sign-certificates.ts';
 import { TransferAuthorities } from '../reconcile/transfer-authorities.ts';
+import { SourceSnapshots } from '../reconcile/source-snapshots.ts';
 import { SilentNodes } from '../reconcile/silent-nodes.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../reconcile/sweepers.ts';
 
@@ -62,6 +63,7 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     placing,
     placingSnapshots,
     resolving,
+    clearingSnapshots,
     copying,
     populating,
     signing,
@@ -101,10 +103,20 @@ function resolving(work: Parts): Controller {
     volumeSnapshots: new ResourceClient(client, volumeSnapshotType),
     caches,
     rooms,
+    sourceSnapshots: sourceSnapshots(work),
     systemNamespace,
     clock,
   });
   return controllerOf(work, 'resolve-origin', resolver);
+}
+
+function sourceSnapshots({ client, caches, events, checkpoint }: Parts): SourceSnapshots {
+  const [images, snapshots] = [new ResourceClient(client, diskImages), new ResourceClient(client, diskSnapshots)];
+  return new SourceSnapshots({ images, snapshots, caches, events, checkpoint });
+}
+
+function clearingSnapshots(work: Parts): Controller {
+  return controllerOf(work, 'source-snapshot', sourceSnapshots(work));
 }
 
 function copying(work: Parts): Controller {

@@ -1,49 +1,18 @@
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { GiB, MiB } from '../../src/lib/bytes.ts';
-import { freePort } from '../cluster/cluster.ts';
-import * as kinds from '../cluster/kinds.ts';
 import type { DiskImage } from '../cluster/kube.ts';
-import { writeNodeKubeconfig } from '../cluster/node-account.ts';
 import { claim } from '../cluster/objects.ts';
-import type { SimulatedNode } from '../cluster/simulated-node.ts';
 import { Ledger } from '../ledger.ts';
+import { GivingNodes } from './giving-nodes.ts';
 import { stories } from './stories.ts';
 
-/** Nodes of their own, which give layers to each other. The last one has hardly any room. */
-const sizes = { giver: 2 * GiB, taker: 2 * GiB, later: 2 * GiB, small: 192 * MiB };
-type Name = keyof typeof sizes;
-const names = Object.keys(sizes) as Name[];
 const contentBytes = 160 * MiB;
 
 stories('copies of a golden image', (scene) => {
-  const nodes = new Map<Name, SimulatedNode>();
+  const nodes = new GivingNodes(scene);
   const ledger = new Ledger();
-
-  async function addNode(name: Name): Promise<void> {
-    const { cluster, kube } = scene();
-    await cluster.addNode(name);
-    const kubeconfig = path.join(cluster.logs, `${name}.kubeconfig`);
-    await writeNodeKubeconfig(kube, name, cluster.controlPlane.kubeconfig, kubeconfig);
-    const address = `127.0.0.1:${await freePort()}`;
-    const transfers = ['--transfer-listen', address, '--transfer-address', address];
-    // The last one counts.
-    const args = ['--kubeconfig', kubeconfig, ...transfers];
-    const node = cluster.simulatedNode(name, [{ name: 'default', filesystem: 'ext4', sizeBytes: sizes[name] }], args);
-    nodes.set(name, node);
-    await node.start();
-  }
-
-  async function removeNode(name: Name): Promise<void> {
-    const { kube } = scene();
-    await nodes.get(name)?.destroy();
-    nodes.delete(name);
-    await kube.nodes.removeIfPresent({ name });
-    await kube.of(kinds.csiNodes).removeIfPresent({ name });
-  }
-
   const image = async () => scene().kube.diskImages.get(scene().user.at('golden'));
   const copies = async () => {
     const all = await scene().kube.diskImages.list({ namespace: scene().user.namespace });
@@ -61,15 +30,10 @@ stories('copies of a golden image', (scene) => {
     await expect.poll(isSo, { timeout: 60_000, interval: 200 }).toBe(reason);
     return (await image()) as DiskImage;
   };
-  /** How many layers the nodes have sent to others. */
-  const sent = () =>
-    [...nodes.values()].reduce((sum, { plugin }) => {
-      return sum + readFileSync(plugin.logFile, 'utf8').split('"sending a layer"').length - 1;
-    }, 0);
-  const layersOn = async (name: Name) => nodes.get(name)?.leftovers();
+  const leftOn = (name: string) => nodes.get(name).leftovers();
 
   beforeAll(async () => {
-    for (const name of ['giver', 'taker'] as const) await addNode(name);
+    for (const name of ['giver', 'taker'] as const) await nodes.add(name, 2 * GiB);
     const { user, kubelet } = scene();
     const { volume } = await user.claimWithPod({ name: 'source', size: '512Mi', node: 'giver' });
     ledger.write(path.join(await kubelet('giver').mount(volume), 'file'), contentBytes);
@@ -81,12 +45,10 @@ stories('copies of a golden image', (scene) => {
     await user.remove('pods', 'source');
     await user.remove('snapshots', 'taken');
     await user.remove('claims', 'source');
-    for (const each of ['taken'] as const) await user.gone('snapshots', each);
+    await user.gone('snapshots', 'taken');
   }, 180_000);
 
-  afterAll(async () => {
-    for (const name of [...nodes.keys()]) await removeNode(name);
-  });
+  afterAll(() => nodes.removeAll());
 
   it('come to the nodes that it names, by one transfer, and it says so', async () => {
     await wish({ nodes: ['taker', 'giver'] });
@@ -96,13 +58,13 @@ stories('copies of a golden image', (scene) => {
     const [copy] = await copies();
     expect(copy?.metadata.ownerReferences).toMatchObject([{ name: 'golden', uid: golden.metadata.uid }]);
     expect(copy?.status).toMatchObject({ nodeName: 'taker', virtualSize: golden.status.virtualSize });
-    expect(sent()).toBe(golden.status.chainDepth);
+    expect(nodes.sent()).toBe(golden.status.chainDepth);
   }, 120_000);
 
   it('serve ten volumes on their node without a further transfer, also while the first node is away', async () => {
     const { kube, user, kubelet } = scene();
-    const before = sent();
-    await nodes.get('giver')?.plugin.stop();
+    const before = nodes.sent();
+    await nodes.get('giver').plugin.stop();
     const heirs = Array.from({ length: 10 }, (_, index) => `heir-${index}`);
     for (const name of heirs) {
       const object = claim(user.namespace, { name, size: '512Mi' });
@@ -116,8 +78,8 @@ stories('copies of a golden image', (scene) => {
     if (!volume) throw new Error('there is no volume');
     expect(ledger.differences(await kubelet('taker').mount(volume), ['file'])).toEqual([]);
     await kubelet('taker').unmount(volume);
-    expect(sent()).toBe(before);
-    await nodes.get('giver')?.start();
+    expect(nodes.sent()).toBe(before);
+    await nodes.get('giver').start();
     await user.remove('pods', ...heirs);
     await user.remove('claims', ...heirs);
     for (const name of heirs) await user.gone('claims', name);
@@ -129,10 +91,10 @@ stories('copies of a golden image', (scene) => {
       kube.nodes.mergePatch({ name }, { metadata: { labels: { 'example.org/runs': runs } } });
     await wish({ nodes: null, nodeSelector: { 'example.org/runs': 'databases' } });
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 0);
-    await expect.poll(() => layersOn('taker'), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => leftOn('taker'), { timeout: 30_000 }).toEqual([]);
     await label('taker', 'databases');
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 1);
-    await addNode('later');
+    await nodes.add('later', 2 * GiB);
     await label('later', 'databases');
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 2);
     expect(await copyNodes()).toEqual(['later', 'taker']);
@@ -151,7 +113,8 @@ stories('copies of a golden image', (scene) => {
   }, 90_000);
 
   it('say where there is no room, no such pool, and no such node', async () => {
-    await addNode('small');
+    // With hardly any room.
+    await nodes.add('small', 192 * MiB);
     await wish({ nodes: ['small'], nodeSelector: { 'example.org/runs': 'databases' } });
     const full = await untilCopied('PoolFull');
     expect(full.status.copies).toMatchObject([
@@ -162,13 +125,13 @@ stories('copies of a golden image', (scene) => {
     await wish({ nodes: ['nowhere'] });
     await untilCopied('NodeNotFound');
     await expect.poll(copyNodes, { timeout: 30_000 }).toEqual(['later']);
-    await expect.poll(() => layersOn('small'), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => leftOn('small'), { timeout: 30_000 }).toEqual([]);
   }, 120_000);
 
   it('go with their node', async () => {
     await wish({ nodes: ['later'], nodeSelector: null });
     await untilCopied('AllCopied');
-    await removeNode('later');
+    await nodes.remove('later');
     const golden = await untilCopied('NodeNotFound');
     expect(golden.status.copies).toMatchObject([{ nodeName: 'later', ready: false }]);
     await expect.poll(copyNodes, { timeout: 30_000 }).toEqual([]);
@@ -182,7 +145,7 @@ stories('copies of a golden image', (scene) => {
     await user.gone('diskImages', 'golden');
     await expect.poll(copies, { timeout: 30_000 }).toEqual([]);
     for (const name of ['giver', 'taker'] as const)
-      await expect.poll(() => layersOn(name), { timeout: 30_000 }).toEqual([]);
-    for (const name of names.filter((each) => nodes.has(each))) await removeNode(name);
+      await expect.poll(() => leftOn(name), { timeout: 30_000 }).toEqual([]);
+    await nodes.removeAll();
   }, 120_000);
 });

@@ -33,7 +33,7 @@ export async function readSource(
 
 /** Whether such a source is brought to where the pod is. */
 function isMoved({ kind }: NonNullable<CreateDiskRequest['source']>, { transfer }: Placement): boolean {
-  return transfer === 'always' ? kind !== 'disk' : transfer === 'images' && kind === 'image';
+  return transfer === 'always' || (transfer === 'images' && kind === 'image');
 }
 
 async function factsOf(

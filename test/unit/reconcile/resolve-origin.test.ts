@@ -7,13 +7,15 @@ import {
 } from '../../../src/kube/core-kinds.ts';
 import { volumeSnapshotType } from '../../../src/kube/storage-kinds.ts';
 import type { Json } from '../../fakes/api-patch.ts';
+import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../fakes/cluster-scene.ts';
 
 let scene: ClusterScene;
+let a: FakeClusterNode;
 
 beforeEach(async () => {
   scene = await ClusterScene.start();
-  scene.addNode({ name: 'a' });
+  a = scene.addNode({ name: 'a' });
   scene.addNode({ name: 'silent' }).silence();
   scene.create(diskImages, { name: 'pvc-1', namespace: systemNamespace }, { size: '1Gi', nodeName: 'a' });
   await until(() => statusOf('pvc-1', systemNamespace)['diskId'] !== undefined);
@@ -45,9 +47,10 @@ const volume = (uid: string | undefined, driver = 'csi.lamina.storage') =>
   );
 
 describe('a DiskImage of a claim', () => {
-  it('is told what its volume is in the pools', async () => {
+  it('is told what its volume is in the pool of its node', async () => {
     volume(claim().metadata.uid);
-    image(ofClaim);
+    a.silence();
+    scene.create(diskImages, { name: 'golden', namespace }, { nodeName: 'a', sealed: true, source: ofClaim });
     await scene.elect();
     await until(() => statusOf('golden')['origin'] !== undefined);
     expect(statusOf('golden')['origin']).toEqual({ kind: 'disk', id: 'pvc-1', nodeName: 'a', pool: 'default' });
@@ -131,5 +134,81 @@ describe('a DiskImage of a VolumeSnapshot', () => {
     await until(() => messageOf('golden') !== '');
     expect(messageOf('golden')).toContain('is not taken yet');
     expect(statusOf('golden')['origin']).toBeUndefined();
+  });
+});
+
+describe('a DiskImage of a disk on another node', () => {
+  const clone = (source: Json) =>
+    scene.create(
+      diskImages,
+      { name: 'clone', namespace: systemNamespace },
+      { nodeName: 'silent', size: '1Gi', source },
+    );
+  const ofDisk: Json = { type: 'diskImage', diskImage: { name: 'pvc-1' } };
+  const taken = () => scene.server.objects.list(diskSnapshots);
+  const isMade = () => scene.patch(diskImages, 'clone', { status: { diskId: 'clone' } }, { subresource: 'status' });
+
+  it('starts from a snapshot that is taken for it there, and goes when it is made', async () => {
+    clone(ofDisk);
+    await scene.elect();
+    await until(() => statusOf('clone', systemNamespace)['origin'] !== undefined);
+    const [snapshot] = taken();
+    expect(snapshot?.metadata.name).toMatch(/^pvc-1-for-[0-9a-f]{10}$/);
+    expect(snapshot).toMatchObject({
+      metadata: { annotations: { 'lamina.storage/taken-for': `${systemNamespace}/clone` } },
+      spec: { diskImageName: 'pvc-1', nodeName: 'a' },
+    });
+    expect(statusOf('clone', systemNamespace)['origin']).toMatchObject({
+      kind: 'snapshot',
+      id: snapshot?.metadata.name,
+      nodeName: 'a',
+    });
+    await scene.pass(60_000);
+    expect(taken()).toHaveLength(1);
+    isMade();
+    await until(() => taken().length === 0);
+  });
+
+  it('has its snapshot go with it', async () => {
+    clone(ofDisk);
+    await scene.elect();
+    await until(() => taken().length === 1);
+    scene.remove(diskImages, 'clone');
+    await until(() => taken().length === 0);
+    clone(ofDisk);
+    await until(() => statusOf('clone', systemNamespace)['origin'] !== undefined);
+    expect(taken()).toHaveLength(1);
+  });
+
+  it('of a claim is told of a snapshot as well', async () => {
+    volume(claim().metadata.uid);
+    image(ofClaim);
+    await scene.elect();
+    await until(() => statusOf('golden')['origin'] !== undefined);
+    expect(statusOf('golden')['origin']).toMatchObject({ kind: 'snapshot', nodeName: 'a' });
+    expect(taken().map(({ metadata }) => metadata.namespace)).toEqual([systemNamespace]);
+  });
+
+  it('says why no snapshot of it can be taken', async () => {
+    a.reply = (task) => (task === 'take' ? { reason: 'LiveSnapshotUnsupported', message: 'It is in use.' } : 'done');
+    clone(ofDisk);
+    await scene.elect();
+    await until(() => scene.eventsOf('clone').some((event) => event.startsWith('Warning LiveSnapshotUnsupported')));
+  });
+
+  it('never takes a snapshot of somebody else for its own', async () => {
+    clone(ofDisk);
+    const end = await scene.elect();
+    await until(() => taken().length === 1);
+    const name = taken()[0]?.metadata.name ?? '';
+    await end();
+    scene.remove(diskSnapshots, name);
+    await until(() => taken().length === 0);
+    scene.create(diskSnapshots, { name, namespace: systemNamespace }, { diskImageName: 'other', nodeName: 'a' });
+    scene.patch(diskImages, 'clone', { status: { origin: null } }, { subresource: 'status' });
+    await scene.elect();
+    await scene.pass(60_000);
+    expect(statusOf('clone', systemNamespace)['origin']).toBeUndefined();
+    expect(taken()).toHaveLength(1);
   });
 });

@@ -113,6 +113,8 @@ const works: Partial<Record<ControllerStep, { find: () => void; isDone: () => bo
   'forget-node/snapshot-released': { find: deleteOnGone, isDone: () => snapshots() === 0 && images().length === 0 },
   'forget-node/pool-told': { find: () => a.vanish(), isDone: () => reasonOf(diskPools, 'default.a') === undefined },
   'forget-node/pool-removed': { find: () => a.vanish(), isDone: () => reasonOf(diskPools, 'default.a') === undefined },
+  'snapshot-source/snapshot-declared': { find: declareFarClone, isDone: isCloned },
+  'snapshot-source/snapshot-deleted': { find: declareFarClone, isDone: isCloned },
   'copy-image/copy-declared': { find: declareCopied, isDone: isCopied },
   'copy-image/copy-removed': { find: declareLostCopy, isDone: isCopied },
   'copy-image/status-written': { find: declareCopied, isDone: isCopied },
@@ -150,6 +152,21 @@ function claimFromImage(): void {
   const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' };
   const spec = { accessModes: ['ReadWriteOnce'], storageClassName: 'fast', dataSourceRef };
   scene.create(persistentVolumeClaimType, { name: 'root', namespace: 'shop' }, spec);
+}
+
+/** A disk that starts from one of another node. */
+function declareFarClone(): void {
+  const b = scene.addNode({ name: 'b' });
+  // As a node that finds out from where it is to fetch only when it is told.
+  const isTold = () => scene.find(diskImages, 'clone')?.['status'] !== undefined;
+  b.reply = (task) => (task === 'make' && !isTold() ? 'nothing' : 'done');
+  scene.create(diskImages, { name: 'd1', namespace: systemNamespace }, { size: '1Gi', nodeName: 'a' });
+  const source = { type: 'diskImage', diskImage: { name: 'd1' } };
+  scene.create(diskImages, { name: 'clone', namespace: systemNamespace }, { size: '1Gi', nodeName: 'b', source });
+}
+
+function isCloned(): boolean {
+  return isMade('d1') && isMade('clone') && snapshots() === 0;
 }
 
 function declareCopied(): FakeObject {
