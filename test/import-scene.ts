@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { createReadStream, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { Checkpoint } from '../src/lib/checkpoint.ts';
 import { systemClock } from '../src/lib/clock.ts';
@@ -13,7 +13,9 @@ import type {
   ImportContext,
   ImportRequest,
   RegistrySource,
+  UploadSource,
 } from '../src/transfer/import/import-request.ts';
+import { keptUpload, receiveUpload } from '../src/transfer/import/receive-upload.ts';
 import type { ImportStep } from '../src/transfer/steps.ts';
 import { type DetachedPool, openDetachedPool, removeDirectory, temporaryDirectory } from './detached-pool.ts';
 
@@ -78,6 +80,26 @@ export async function importContained(context: ImportContext, wish: ContainedWis
   const { image, path: inside = null, pullSecret = null, certificateAuthority = null, ...rest } = wish;
   const source = { kind: 'registry', image, path: inside, pullSecret, certificateAuthority } as const;
   return importImage(context, { ...usual(), ...rest, source });
+}
+
+export type UploadedWish = Partial<Omit<ImportRequest, 'source'>> & Pick<UploadSource, 'checksum'> & { file: string };
+
+/** The same of a file that somebody uploads, or goes on uploading where that broke off. */
+export async function importUploaded(
+  context: ImportContext,
+  { file, checksum, ...rest }: UploadedWish,
+): Promise<ImageRecord> {
+  const request = { ...usual(), ...rest, source: { kind: 'upload', objectId: '1', checksum } } as const;
+  const kept = await keptUpload(context.pool, request);
+  if (!kept?.complete && context.pool.images.size === 0) {
+    const fromBytes = kept?.offsetBytes ?? 0;
+    const part = { fromBytes, totalBytes: statSync(file).size, checksum: null, signal: request.signal };
+    await receiveUpload(context, request, createReadStream(file, { start: fromBytes }), {
+      ...part,
+      onProgress: () => {},
+    });
+  }
+  return importImage(context, request);
 }
 
 function usual() {

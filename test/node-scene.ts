@@ -10,6 +10,7 @@ import { decodeObject, type ResourceType } from '../src/kube/resource-type.ts';
 import { ResourceClient } from '../src/kube/resource-client.ts';
 import { volumeSnapshotType } from '../src/kube/storage-kinds.ts';
 import { ImageImports } from '../src/reconcile/image-imports.ts';
+import { ImageUploads } from '../src/reconcile/image-uploads.ts';
 import type { NodeContext } from '../src/reconcile/node-context.ts';
 import { LayerFetches } from '../src/reconcile/layer-fetches.ts';
 import { NodeDiskImages } from '../src/reconcile/node-disk-image.ts';
@@ -38,6 +39,18 @@ const nodeSceneTypes = [
 export const systemNamespace = 'lamina-system';
 export const nodeName = 'worker-1';
 
+const importContext = {
+  limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
+  gate: new ImportGate(2),
+  clock: systemClock,
+  checkpoint: () => {},
+  stallMs: 1000,
+  mayReachItself: true,
+};
+
+const newImports = () => new ImageImports({ ...importContext, onEnded: () => {} });
+const newUploads = () => new ImageUploads({ ...importContext, isEnabled: true, onChange: () => {} });
+
 /** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
 export class NodeScene {
   readonly server = new FakeApiServer({ types: nodeSceneTypes });
@@ -45,15 +58,8 @@ export class NodeScene {
   readonly events: EventNote[] = [];
   readonly images = new MutableObjectCache<DiskImage>();
   readonly snapshots = new MutableObjectCache<DiskSnapshot>();
-  readonly imports = new ImageImports({
-    limit: new TokenBucket(Number.POSITIVE_INFINITY, systemClock),
-    gate: new ImportGate(2),
-    clock: systemClock,
-    checkpoint: () => {},
-    stallMs: 1000,
-    mayReachItself: true,
-    onEnded: () => {},
-  });
+  imports = newImports();
+  uploads = newUploads();
   /** The step at which the process is to die, as an exception nobody expects. */
   dieAt = '';
   state: PoolState | undefined;
@@ -102,6 +108,7 @@ export class NodeScene {
       imageClient: new ResourceClient(this.#client, diskImages),
       snapshotClient: new ResourceClient(this.#client, diskSnapshots),
       imports: this.imports,
+      uploads: this.uploads,
       fetches: new LayerFetches({
         pools: new ResourceClient(this.#client, diskPools),
         receiverOf: () => {
@@ -215,6 +222,14 @@ export class NodeScene {
       method: 'GET',
       path: `/apis/lamina.storage/v1alpha1/namespaces/${namespace}/${plural}/${name}`,
     });
+  }
+
+  /** The node plugin starts again: it knows nothing but what is in the pool and in the cluster. */
+  async restart(): Promise<void> {
+    await this.imports.stop();
+    this.imports = newImports();
+    this.uploads = newUploads();
+    this.context = { ...this.context, imports: this.imports, uploads: this.uploads };
   }
 
   /** How many requests changed something, and forget them. */

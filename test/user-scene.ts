@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -12,7 +12,7 @@ import type { Pool } from '../src/store/pool.ts';
 import { ExportCache } from '../src/transfer/export-cache.ts';
 import type { UploadSink } from '../src/transfer/take-upload.ts';
 import type { UserRequest } from '../src/transfer/user-request.ts';
-import { type ExportedContent, type Found, UserServer } from '../src/transfer/user-server.ts';
+import { type ExportedContent, type Found, UserServer, type UserServerOptions } from '../src/transfer/user-server.ts';
 import { MemoryLogger } from './fakes/memory-logger.ts';
 
 const exec = promisify(execFile);
@@ -21,6 +21,7 @@ export interface UserSceneOptions {
   /** What the name of a DiskImage or VolumeSnapshot in the namespace `media` stands for: the same id in this pool. */
   pool?: Pool;
   uploadSink?: (name: string) => Promise<UploadSink>;
+  findSink?: UserServerOptions['findSink'];
 }
 
 interface Moved {
@@ -45,7 +46,7 @@ export class UserScene {
   readonly #server: UserServer;
   readonly #authority: string;
 
-  static async create(directory: string, { pool, uploadSink }: UserSceneOptions): Promise<UserScene> {
+  static async create(directory: string, { pool, uploadSink, findSink }: UserSceneOptions): Promise<UserScene> {
     const names = ['localhost', '127.0.0.1'];
     const made = { commonName: 'lamina', names, now: new Date(), lifetimeMs: 3_600_000 };
     const certificate = await selfSignedCertificate(made);
@@ -66,7 +67,9 @@ export class UserScene {
         if (!pool) throw new Error('nothing is exported here');
         return { here: { pool, kind: resource === 'diskimages' ? 'image' : 'snapshot', id: name } };
       },
-      findSink: async ({ name }) => {
+      findSink: async (wanted, signal) => {
+        if (findSink) return findSink(wanted, signal);
+        const { name } = wanted;
         if (name === remoteName) return { elsewhere };
         if (!uploadSink) throw new Error('no uploads here');
         return { here: await uploadSink(name) };
@@ -117,13 +120,22 @@ export class UserScene {
     return stdout;
   }
 
-  async ask(method: string, where: string, headers: Record<string, string> = {}, body?: Buffer) {
+  /** @param write writes what is sent before the end, which then never comes */
+  async ask(
+    method: string,
+    where: string,
+    headers: Record<string, string> = {},
+    body?: Buffer,
+    write?: (sent: ClientRequest) => void,
+  ) {
     const sent = request(`${this.url}${where}`, {
       method,
       headers: { authorization: 'Bearer good', ...headers },
       ca: readFileSync(this.#authority),
       agent: false,
-    }).end(body);
+    });
+    if (write) write(sent);
+    else sent.end(body);
     const [response] = (await once(sent, 'response')) as [IncomingMessage];
     const answer = Buffer.concat((await response.toArray()) as Buffer[]);
     return { status: response.statusCode, headers: response.headers, body: answer };

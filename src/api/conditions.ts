@@ -41,6 +41,9 @@ export const conditionTypes = {
         Made: isTrue('The disk is in the pool of its node.'),
         WaitingForNode: isFalse('No node is chosen yet; the condition Placed says why.'),
         WaitingForSource: isFalse('The source is not there or not ready yet.'),
+        WaitingForUpload: isFalse(
+          'Nobody has sent the file of the disk image yet, or not all of it; the message says how.',
+        ),
         Making: isFalse('The node is making the disk; status.progress says how far it is.'),
         Importing: isFalse('The node takes the content from the source; status.progress says how far it is.'),
         Fetching: isFalse(

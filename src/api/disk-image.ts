@@ -63,7 +63,7 @@ const specSchema = z
       .boolean()
       .meta({
         description:
-          'Whether the content stays as it is for ever, so that disks start from it on any node, and no pod uses it itself. Left out, it is so with the sources http, registry, persistentVolumeClaim and volumeSnapshot; with the first two it cannot be otherwise.',
+          'Whether the content stays as it is for ever, so that disks start from it on any node, and no pod uses it itself. Left out, it is so with the sources http, registry, upload, persistentVolumeClaim and volumeSnapshot; with the first three it cannot be otherwise.',
       })
       .optional(),
     nodes: z

@@ -26,6 +26,14 @@ const certificateAuthority = nameOf(
   'Name of a ConfigMap in the same namespace, whose key ca.crt holds the certificates to trust, in PEM, instead of those that all programs trust.',
 );
 
+const checksumField = (what: string, from: string) =>
+  patternedText({
+    description: `${what}, as sha256:HEX or sha512:HEX. Of a compressed file it is the checksum of the file as it is, not of what is inside.`,
+    maxLength: 135,
+    pattern: /^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/,
+    message: `checksum must be sha256: and 64 or sha512: and 128 hexadecimal digits, in lower case: ${from}.`,
+  }).optional();
+
 const httpSchema = z
   .object({
     url: patternedText({
@@ -35,14 +43,7 @@ const httpSchema = z
       message:
         'url must be an http or https URL without user, password and fragment: write one such as https://images.example.org/debian.qcow2, and put credentials into headersSecret.',
     }),
-    checksum: patternedText({
-      description:
-        'What the bytes at the URL must add up to, as sha256:HEX or sha512:HEX. Of a compressed file it is the checksum of the file as it is there, not of what is inside.',
-      maxLength: 135,
-      pattern: /^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/,
-      message:
-        'checksum must be sha256: and 64 or sha512: and 128 hexadecimal digits, in lower case: take it from where the image is published.',
-    }).optional(),
+    checksum: checksumField('What the bytes at the URL must add up to', 'take it from where the image is published'),
     headersSecret: nameOf(
       'Name of a Secret in the same namespace, of which each key is a header to send, such as Authorization.',
     ),
@@ -76,12 +77,25 @@ const registrySchema = z
   })
   .meta({ description: 'With type registry: the container image to import from.' });
 
+const uploadSchema = z
+  .object({
+    checksum: checksumField(
+      'What the file that is uploaded must add up to',
+      'sha256sum and sha512sum tell it of the file',
+    ),
+  })
+  .meta({
+    description:
+      'With type upload: whoever may update the subresource upload of the DiskImage sends the file to its node, as kubectl lamina upload does. It is of a format as with http.',
+  });
+
 /** What a disk can start from, but for `blank`: the member that each value of `type` has. */
 const members = {
   diskImage: reference('DiskImage', 'the disk to copy.'),
   diskSnapshot: reference('DiskSnapshot', 'the snapshot to copy.'),
   http: httpSchema,
   registry: registrySchema,
+  upload: uploadSchema,
   persistentVolumeClaim: localReference('PersistentVolumeClaim', 'the claim whose volume to copy.'),
   volumeSnapshot: localReference('VolumeSnapshot', 'the snapshot to copy.'),
 };
@@ -91,7 +105,7 @@ const memberNames = Object.keys(members) as MemberName[];
 export const sourceTypes = ['blank', ...memberNames] as const;
 
 /** What is brought in from outside of Lamina, for which it has to be sealed. */
-const importedSources = ['http', 'registry'] as const;
+const importedSources = ['http', 'registry', 'upload'] as const;
 export type ImportedSource = Extract<DiskImageSource, { type: (typeof importedSources)[number] }>;
 
 /** Sources of golden images, which are sealed unless it is said otherwise. */
@@ -129,12 +143,13 @@ export const sourceField = z
   .object({
     type: z.enum(sourceTypes).meta({
       description:
-        'What the disk starts from. blank: nothing, it reads as zeroes. diskImage: another disk as it is now. diskSnapshot: a disk as it was. http: a disk image on a web server. registry: one in a container image. persistentVolumeClaim: a volume as it is now. volumeSnapshot: a volume as it was. Disks and volumes are copied in a blink at any size, as the copy shares what is not changed.',
+        'What the disk starts from. blank: nothing, it reads as zeroes. diskImage: another disk as it is now. diskSnapshot: a disk as it was. http: a disk image on a web server. registry: one in a container image. upload: one that is sent to the node. persistentVolumeClaim: a volume as it is now. volumeSnapshot: a volume as it was. Disks and volumes are copied in a blink at any size, as the copy shares what is not changed.',
     }),
     diskImage: members.diskImage.optional(),
     diskSnapshot: members.diskSnapshot.optional(),
     http: members.http.optional(),
     registry: members.registry.optional(),
+    upload: members.upload.optional(),
     persistentVolumeClaim: members.persistentVolumeClaim.optional(),
     volumeSnapshot: members.volumeSnapshot.optional(),
   } satisfies { type: z.ZodType } & { [Name in MemberName]: z.ZodOptional<Members[Name]> })

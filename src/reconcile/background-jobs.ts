@@ -33,6 +33,11 @@ export class BackgroundJobs<Progress> {
     running.ended = this.#run(key, signal, () => work(signal, onProgress));
   }
 
+  /** Whether there is something to look at. */
+  has(key: string): boolean {
+    return this.#running.has(key) || this.#failed.has(key);
+  }
+
   /** How it is. A failure is told once. */
   look(key: string): JobState<Progress> | undefined {
     const running = this.#running.get(key);

@@ -8,7 +8,7 @@ import type { NodeContext } from './node-context.ts';
 
 export type ConditionName = 'Placed' | 'Ready' | 'Sized' | 'Healthy';
 export type Report = ConditionReport<ConditionName>;
-type NotReadyReason = 'WaitingForSource' | 'Making' | 'Importing' | 'Fetching' | 'Deleting';
+type NotReadyReason = 'WaitingForSource' | 'WaitingForUpload' | 'Making' | 'Importing' | 'Fetching' | 'Deleting';
 
 /** What cannot be done now is tried again after this, unless something changes before. */
 export const retryMs = 15_000;

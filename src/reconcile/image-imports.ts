@@ -3,7 +3,15 @@ import type { ImportContext, ImportProgress, ImportRequest } from '../transfer/i
 import { BackgroundJobs, type JobState } from './background-jobs.ts';
 import type { ServedPool } from './node-pools.ts';
 
-export interface ImageImportsOptions extends Omit<ImportContext, 'pool' | 'space' | 'lock'> {
+/** What imports into all pools of a node share. */
+export type CommonImportContext = Omit<ImportContext, 'pool' | 'space' | 'lock'>;
+
+export function importContextOf(common: CommonImportContext, { context, images }: ServedPool): ImportContext {
+  const { pool, space } = context;
+  return { ...common, pool, space, lock: (imageId, work) => images.lock(imageId, work) };
+}
+
+export interface ImageImportsOptions extends CommonImportContext {
   /** Called with the key of a DiskImage whose import has ended, well or not. */
   onEnded: (key: string) => void;
 }
@@ -25,6 +33,11 @@ export class ImageImports {
     );
   }
 
+  /** Whether an import runs, or has failed and was not looked at since. */
+  has(key: string): boolean {
+    return this.#jobs.has(key);
+  }
+
   look(key: string): JobState<ImportProgress> | undefined {
     return this.#jobs.look(key);
   }
@@ -40,9 +53,8 @@ export class ImageImports {
     await this.#jobs.stop();
   }
 
-  #contextOf({ context, images }: ServedPool): ImportContext {
+  #contextOf(pool: ServedPool): ImportContext {
     const { onEnded: _, ...common } = this.#options;
-    const { pool, space } = context;
-    return { ...common, pool, space, lock: (imageId, work) => images.lock(imageId, work) };
+    return importContextOf(common, pool);
   }
 }

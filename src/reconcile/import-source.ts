@@ -23,7 +23,7 @@ const dockerConfigKey = '.dockerconfigjson';
  * @throws LaminaError `source-denied` where one of them is not there, may not be read, or holds something else
  */
 export async function importSourceOf(
-  { metadata: { namespace }, spec: { source } }: DiskImage,
+  { metadata: { namespace, uid }, spec: { source } }: DiskImage,
   { secrets, configMaps }: ImportSecrets,
   signal: AbortSignal,
 ): Promise<ImportSource> {
@@ -43,6 +43,8 @@ export async function importSourceOf(
       const pullSecret = found ? loginsIn(found) : null;
       return { kind: 'registry', image, path, pullSecret, certificateAuthority: await authority(certificateAuthority) };
     }
+    case 'upload':
+      return { kind: 'upload', objectId: uid, checksum: source.upload.checksum ?? null };
     default:
       throw new LaminaError('unsupported', `nothing is imported from source.type ${source.type}`);
   }

@@ -5,6 +5,7 @@ import type { ResourceClient } from '../kube/resource-client.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ImageImports } from './image-imports.ts';
+import type { ImageUploads } from './image-uploads.ts';
 import type { ImportSecrets } from './import-source.ts';
 import type { LayerFetches } from './layer-fetches.ts';
 import type { NodePools } from './node-pools.ts';
@@ -22,6 +23,7 @@ export interface NodeContext {
   imageClient: ResourceClient<DiskImage>;
   snapshotClient: ResourceClient<DiskSnapshot>;
   imports: ImageImports;
+  uploads: ImageUploads;
   fetches: LayerFetches;
   importSecrets: ImportSecrets;
   events: EventRecorder;

@@ -8,7 +8,7 @@ import type { ReconcileResult } from '../kube/controller.ts';
 import { ensureFinalizer } from '../kube/finalizers.ts';
 import { keyOf } from '../kube/objects.ts';
 import { formatBytes } from '../lib/bytes.ts';
-import { LaminaError } from '../lib/errors.ts';
+import { type ErrorCode, LaminaError } from '../lib/errors.ts';
 import { formatQuantity, formatRoundedQuantity } from '../lib/quantity.ts';
 import type { Pool } from '../store/pool.ts';
 import type { DiskSource, ImageRecord } from '../store/records.ts';
@@ -23,6 +23,7 @@ import { clusterSizeBytesOf } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { findSource } from './source-content.ts';
+import { awaitedImageOf } from './upload-sinks.ts';
 import { wasMade } from './was-made.ts';
 
 /** How often it is said how far an import is. */
@@ -41,7 +42,9 @@ export class NodeSealedImages {
   async bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
     const known = pool.context.pool.images.get(imageIdOfObject(image, this.#context.systemNamespace));
     if (!known && wasMade(image)) return this.#reports.reportLost(image);
-    if (hasFailedForGood(image)) return 'done';
+    // What was refused of an upload is gone, and another file can be sent.
+    const isUploaded = image.spec.source.type === 'upload';
+    if (hasFailedForGood(image) && (known || !isUploaded)) return 'done';
     let current = image;
     try {
       if (known) assertOwnRecord(known, image, this.#context.systemNamespace);
@@ -50,16 +53,21 @@ export class NodeSealedImages {
       }
       if (known) return await this.#reportMade(current, pool, known);
       this.#context.checkpoint('make-image/finalizer-added');
+      if (isUploaded) return await this.#receive(current, pool, signal);
       return await (isImported(image.spec.source) ? this.#import(current, pool, signal) : this.#take(current, pool));
     } catch (error) {
-      return this.#reports.reportFailure(current, 'Make', failureOf(error));
+      const { reason, message } = failureOf(error);
+      const words =
+        isUploaded && isLostWith(failureCode(reason)) ? `${message}. Send it again, or another file.` : message;
+      return this.#reports.reportFailure(current, 'Make', { reason, message: words });
     }
   }
 
   /** Idempotent. Disks that started from it keep what they share with it. */
   async remove(image: DiskImage, pool: ServedPool): Promise<void> {
-    const { systemNamespace, imports, fetches } = this.#context;
+    const { systemNamespace, imports, fetches, uploads } = this.#context;
     await fetches.abort(keyOf(image.metadata));
+    await uploads.abort(keyOf(image.metadata));
     await imports.discard(keyOf(image.metadata), pool, recordNameOf(image, systemNamespace));
     const record = pool.context.pool.images.get(imageIdOfObject(image, systemNamespace));
     if (!record) return;
@@ -103,6 +111,28 @@ export class NodeSealedImages {
         return pool.images.adopt(name, content);
       },
     });
+  }
+
+  /** Waits for somebody to send the file, and makes the image of it. */
+  async #receive(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
+    const { imports, uploads, systemNamespace } = this.#context;
+    const key = keyOf(image.metadata);
+    const awaited = awaitedImageOf(image, systemNamespace);
+    if (!awaited || imports.has(key)) return this.#import(image, pool, signal);
+    const { state, receivedBytes, totalBytes } = await uploads.look(key, pool, awaited);
+    if (state === 'complete') return this.#import(image, pool, signal);
+    const importedBytes = receivedBytes;
+    if (state === 'receiving') {
+      const progress = { stage: 'downloading', doneBytes: receivedBytes, totalBytes } as const;
+      const words = `Receiving the upload: ${amountOf(progress)}.`;
+      await this.#reports.reportNotReady(image, 'Importing', words, { progress: progressOf(progress), importedBytes });
+      return { againAfterMs: progressMs };
+    }
+    // It says why another upload is waited for.
+    if (receivedBytes === 0 && isLostWith(failureOfReady(image))) return 'done';
+    const message = wordsForUpload(image, { receivedBytes, isEnabled: uploads.isEnabled });
+    await this.#reports.reportNotReady(image, 'WaitingForUpload', message, { progress: null, importedBytes });
+    return 'done';
   }
 
   async #import(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
@@ -180,11 +210,20 @@ function assertFits({ spec: { size } }: DiskImage, contentBytes: number): void {
 }
 
 /** Whether trying again changes nothing: what was asked for, or its source, has to be another one. */
-function hasFailedForGood({ metadata, status }: DiskImage): boolean {
-  const ready = findCondition(status.conditions, 'Ready');
-  if (ready?.status !== 'False' || status.observedGeneration !== metadata.generation) return false;
-  const code = failureCode(ready.reason);
+function hasFailedForGood(image: DiskImage): boolean {
+  const code = failureOfReady(image);
   return code !== undefined && isFinalImportCode(code);
+}
+
+/** Whether what was uploaded is not there any more after such a failure. */
+function isLostWith(code: ErrorCode | undefined): boolean {
+  return code !== undefined && (isFinalImportCode(code) || code === 'pool-full');
+}
+
+function failureOfReady({ metadata, status }: DiskImage): ErrorCode | undefined {
+  const ready = findCondition(status.conditions, 'Ready');
+  if (ready?.status !== 'False' || status.observedGeneration !== metadata.generation) return undefined;
+  return failureCode(ready.reason);
 }
 
 function progressOf({ stage, doneBytes, totalBytes }: ImportProgress): string | null {
@@ -198,10 +237,26 @@ function wordsFor({ stage, doneBytes, totalBytes }: ImportProgress): string {
     case 'waiting':
       return 'Waiting for its turn: as many imports run on the node as may.';
     case 'downloading':
-      return `Downloading: ${formatBytes(doneBytes)} of ${totalBytes === null ? 'an unknown size' : formatBytes(totalBytes)}.`;
+      return `Downloading: ${amountOf({ doneBytes, totalBytes })}.`;
     case 'unpacking':
       return `Unpacking: ${formatBytes(doneBytes)} written.`;
     case 'converting':
       return `Converting: ${formatBytes(doneBytes)} written.`;
   }
+}
+
+function amountOf({ doneBytes, totalBytes }: Pick<ImportProgress, 'doneBytes' | 'totalBytes'>): string {
+  return `${formatBytes(doneBytes)} of ${totalBytes === null ? 'an unknown size' : formatBytes(totalBytes)}`;
+}
+
+function wordsForUpload(
+  { metadata: { namespace, name } }: DiskImage,
+  { receivedBytes, isEnabled }: { receivedBytes: number; isEnabled: boolean },
+): string {
+  if (!isEnabled) {
+    return 'This node takes no uploads: its node plugin was started without --export-listen (export.enabled of the chart).';
+  }
+  const how = `kubectl lamina upload FILE ${name} -n ${namespace}, or as docs/users/export.md says`;
+  if (receivedBytes === 0) return `Waiting for the file of the disk image: send it with ${how}.`;
+  return `The upload broke off after ${formatBytes(receivedBytes)} (${receivedBytes} bytes): send the rest, or all, with ${how}.`;
 }

@@ -20,6 +20,7 @@ export function sourceNodeOf(image: DiskImage, caches: SourceCaches, systemNames
     case 'blank':
     case 'http':
     case 'registry':
+    case 'upload':
       return { kind: 'anywhere' };
     case 'diskImage':
       return nodeOfObject(image, source.diskImage, caches.images, systemNamespace);

@@ -10,18 +10,19 @@ import { ResourceClient } from '../kube/resource-client.ts';
 import { volumeSnapshotType } from '../kube/storage-kinds.ts';
 import { TokenReview } from '../kube/token-review.ts';
 import { type Checkpoint, listSteps } from '../lib/checkpoint.ts';
-import { LaminaError } from '../lib/errors.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
 import { PoolConfirmer } from '../reconcile/confirm-pool.ts';
 import { ExportedContents } from '../reconcile/exported-content.ts';
 import type { NodeContext } from '../reconcile/node-context.ts';
-import { ImageImports } from '../reconcile/image-imports.ts';
+import { type CommonImportContext, ImageImports } from '../reconcile/image-imports.ts';
+import { ImageUploads } from '../reconcile/image-uploads.ts';
 import { LayerFetches } from '../reconcile/layer-fetches.ts';
 import { NodeCredentials } from '../reconcile/node-credentials.ts';
 import { NodeDiskPools } from '../reconcile/node-disk-pool.ts';
 import { NodePools } from '../reconcile/node-pools.ts';
 import { nodeSteps } from '../reconcile/node-steps.ts';
+import { UploadSinks } from '../reconcile/upload-sinks.ts';
 import { accessOf } from '../reconcile/user-access.ts';
 import { imageSteps, storeSteps } from '../store/steps.ts';
 import { ImportGate } from '../transfer/import/import-gate.ts';
@@ -55,6 +56,7 @@ export class NodeAssembly {
   readonly watches: NodeWatches;
   readonly events: EventSender;
   readonly imports: ImageImports;
+  readonly uploads: ImageUploads;
   readonly fetches: LayerFetches;
   readonly credentials: NodeCredentials;
   readonly transfers: NodeTransfers;
@@ -74,13 +76,20 @@ export class NodeAssembly {
     this.service = new PoolsNodeService(nodeName, this.pools, (diskId) => this.controllers.wakeDisk(diskId));
     const names = { reportingController: `${driverName}/node`, reportingInstance: nodeName };
     this.events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
-    this.imports = this.#createImports();
+    const importContext = this.#createImportContext();
+    const wakeImage = (key: string) => this.controllers.wakeImage(key);
+    this.imports = new ImageImports({ ...importContext, onEnded: wakeImage });
+    this.uploads = new ImageUploads({
+      ...importContext,
+      isEnabled: options.exportListen !== null,
+      onChange: wakeImage,
+    });
     this.credentials = this.#createCredentials();
     this.transfers = this.#createTransfers();
     this.fetches = new LayerFetches({
       pools: new ResourceClient(cluster.client, diskPools),
       receiverOf: this.transfers.receiverOf,
-      onEnded: (key) => this.controllers.wakeImage(key),
+      onEnded: wakeImage,
     });
     const context = this.#createContext();
     this.exports = this.#createExports(context);
@@ -127,17 +136,16 @@ export class NodeAssembly {
     });
   }
 
-  #createImports(): ImageImports {
+  #createImportContext(): CommonImportContext {
     const { options, clock } = this.#parts;
-    return new ImageImports({
+    return {
       limit: new TokenBucket(options.importRate, clock),
       gate: new ImportGate(options.imports),
       clock,
       checkpoint: this.#checkpoint,
       stallMs,
       mayReachItself: false,
-      onEnded: (key) => this.controllers.wakeImage(key),
-    });
+    };
   }
 
   #createCredentials(): NodeCredentials {
@@ -173,9 +181,10 @@ export class NodeAssembly {
     const { options, cluster, clock, logger, metrics } = this.#parts;
     const { client, systemNamespace } = cluster;
     const reviews = new TokenReview({ client, clock });
+    const pools = new ResourceClient(client, diskPools);
     const contents = new ExportedContents({
       context,
-      diskPools: new ResourceClient(client, diskPools),
+      diskPools: pools,
       volumeSnapshots: new ResourceClient(client, volumeSnapshotType),
       contents: new ResourceClient(client, volumeSnapshotContentType),
     });
@@ -188,7 +197,7 @@ export class NodeAssembly {
       runDir: options.runDir,
       authorize: (token, request) => reviews.authorize(token, accessOf(request)),
       findExport: contents.find,
-      findSink: () => Promise.reject(new LaminaError('image-not-found', 'no DiskImage waits for an upload')),
+      findSink: new UploadSinks(context, pools).find,
       begin: metrics.beginTransfer,
       onServing: () => this.controllers.wakePools(),
       clock,
@@ -207,6 +216,7 @@ export class NodeAssembly {
       imageClient: new ResourceClient(cluster.client, diskImages),
       snapshotClient: new ResourceClient(cluster.client, diskSnapshots),
       imports: this.imports,
+      uploads: this.uploads,
       fetches: this.fetches,
       importSecrets: {
         secrets: new ResourceClient(cluster.client, secretType),

@@ -16,6 +16,7 @@ import { type ExportRequest, parseUserRequest, tokenOf, type UploadRequest, type
 
 /** A connection on which nothing moved for so long is closed. */
 const idleMs = 60_000;
+const uploadIdleMs = 300_000;
 const maxConnections = 64;
 
 /** Whether the bearer of a token may do it: yes, no, or nobody knows who that is. */
@@ -109,16 +110,16 @@ export class UserServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const gone = new AbortController();
+    response.once('close', () => gone.abort(new Error('the connection was closed')));
+    const signal = AbortSignal.any([gone.signal, this.#closing.signal]);
     try {
       const wanted = parseUserRequest(request);
       if (!(await this.#admit(request, response, wanted))) return;
-      const gone = new AbortController();
-      response.once('close', () => gone.abort(new Error('the connection was closed')));
-      const signal = AbortSignal.any([gone.signal, this.#closing.signal]);
       if (wanted.action === 'export') await this.#export(wanted, request, response, signal);
       else await this.#upload(wanted, request, response, signal);
     } catch (error) {
-      this.#log(request, error);
+      this.#log(request, error, signal.aborted || isLaminaError(error));
       // Or the rest of what somebody wants to upload would be read, to no end.
       if (!response.headersSent) response.setHeader('connection', 'close');
       answerError(response, error);
@@ -168,6 +169,8 @@ export class UserServer {
     if (wanted.headOnly) response.writeHead(200, uploadOffset(found.here)).end();
     else {
       this.#options.logger.info({ namespace: wanted.namespace, name: wanted.name }, 'taking an upload');
+      // What has come before is read first, to go on with its checksum.
+      request.socket.setTimeout(uploadIdleMs);
       await this.#observed('upload', signal, (onBytes) =>
         takeUpload(found.here, request, response, { signal, onBytes }),
       );
@@ -189,14 +192,13 @@ export class UserServer {
     }
   }
 
-  #log({ method, url }: IncomingMessage, error: unknown): void {
-    const fields = { method, path: url, error: messageOf(error) };
-    if (isLaminaError(error)) this.#options.logger.info(fields, 'a request of a user failed');
-    else
-      this.#options.logger.error(
-        { ...fields, stack: error instanceof Error && error.stack },
-        'a request of a user failed',
-      );
+  #log({ method, url = '' }: IncomingMessage, error: unknown, isForeseen: boolean): void {
+    // What follows the path is none of ours, and may be a secret.
+    const [path] = url.split('?');
+    const fields = { method, path, error: messageOf(error) };
+    const { logger } = this.#options;
+    if (isForeseen) logger.info(fields, 'a request of a user failed');
+    else logger.error({ ...fields, stack: error instanceof Error && error.stack }, 'a request of a user failed');
   }
 }
 

@@ -12,7 +12,7 @@ import { openDetachedPool, removeDirectory, temporaryDirectory } from '../detach
 import { ImageRegistry, layerOf } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
 import type { ImportFixture } from '../fixtures/import-node.ts';
-import { importContained, importContext, importFrom } from '../import-scene.ts';
+import { importContained, importContext, importFrom, importUploaded } from '../import-scene.ts';
 import { processesNaming } from '../standalone.ts';
 
 const fixture = path.join(import.meta.dirname, '../fixtures/import-node.ts');
@@ -125,6 +125,28 @@ it.each(listSteps(importSteps))(
       else expect(blobs).toHaveLength(killAt === 'import-image/begun' ? 1 : 0);
     } finally {
       await registry.close();
+    }
+  },
+);
+
+it.each([...listSteps(importSteps), ...createSteps])(
+  'killed at %s of an upload, another process goes on with what has come, and has the same bytes',
+  async (killAt) => {
+    const pool = path.join(directory, 'pool');
+    const file = `${disk}.zst`;
+    const checksum = `sha256:${createHash('sha256').update(readFileSync(file)).digest('hex')}`;
+    const wish = { file, checksum, format: 'qcow2' } as const;
+    expect(await runUntil({ pool, wish, killAt }), `${killAt} was never reached`).toBe('SIGKILL');
+    const opened = await openDetachedPool(pool);
+    try {
+      const image = await importUploaded(importContext(opened), wish);
+      expect(image).toMatchObject({ digest: checksum, sizeBytes: 96 * MiB });
+      const { path: made, format } = opened.pool.chainLayer(image.layer);
+      execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', format, disk, made]);
+      expect(readdirSync(path.join(pool, 'incoming'))).toEqual([]);
+      expect(await checkPool(pool, () => {})).toMatchObject({ layers: 1, images: 1, problems: [], leftovers: [] });
+    } finally {
+      await opened.release();
     }
   },
 );

@@ -171,6 +171,11 @@ suite('the API server takes', () => {
             pullSecret: pull
             certificateAuthority: authority`,
     ],
+    ['an upload', 'spec: {source: {type: upload, upload: {}}}'],
+    [
+      'an upload with its checksum, of a size',
+      `spec: {size: 1Gi, format: raw, source: {type: upload, upload: {checksum: "sha256:${'0'.repeat(64)}"}}}`,
+    ],
     ['a volume, sealed', 'spec: {source: {type: persistentVolumeClaim, persistentVolumeClaim: {name: data}}}'],
     [
       'a volume as it was, not sealed',
@@ -308,6 +313,18 @@ suite('the API server refuses', () => {
       'spec: {source: {type: http, http: {url: "http://x"}, registry: {image: "registry.example.org/x"}}}',
       'spec.source.registry: Invalid value',
       'only that one',
+    ],
+    [
+      'DiskImage',
+      'spec: {source: {type: upload}}',
+      'spec.source.upload: Invalid value',
+      "source.upload belongs to source.type 'upload'",
+    ],
+    [
+      'DiskImage',
+      'spec: {source: {type: upload, upload: {checksum: "md5:0"}}}',
+      'spec.source.upload.checksum: Invalid value',
+      'checksum must be',
     ],
     [
       'DiskImage',

@@ -30,6 +30,7 @@ const advice: Readonly<Record<string, string>> = {
   PoolMissing: 'mount what holds the pool on that node',
   PoolReplaced: 'mount what held the pool on that node before, or have the new one served as the message says',
   DeviceMissing: "load the module that the message names on that node, or have the node's /dev mounted",
+  WaitingForUpload: 'send the file of the disk image, as the message says',
   NodeSilent: "look at the node, and at the node plugin's pod on it",
   Stopped: "look at the node plugin's pod on that node",
   EngineDead: 'delete the pod that uses the volume: it is attached anew, and what was flushed is safe',

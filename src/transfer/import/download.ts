@@ -3,11 +3,10 @@ import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { parseContentRange } from '../byte-range.ts';
 import { persist } from '../persist.ts';
 import { commitBytes } from '../incoming-layer.ts';
+import { blocksOf } from './blocks.ts';
 import { type Get, httpGet, unreachable } from './http-get.ts';
 import type { ImportContext, ImportRequest } from './import-request.ts';
 import type { IncomingImage } from './incoming-image.ts';
-
-const writeBytes = 1024 * 1024;
 
 export interface Remote extends Omit<Get['source'], 'headers'> {
   /** Asked for before each connection. */
@@ -51,7 +50,7 @@ async function receive(
     const foundBytes = await begin(url, body, incoming);
     const totalBytes = fixedBytes ?? foundBytes;
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);
-    for await (const chunk of blocks(body, url, signal)) {
+    for await (const chunk of blocksOf(bodyOf(body, url), signal)) {
       if (totalBytes !== null && incoming.offsetBytes + chunk.length > totalBytes) {
         throw new LaminaError('source-unavailable', `${url} sends more than the ${totalBytes} bytes it promised`);
       }
@@ -67,6 +66,14 @@ async function receive(
     }
   } finally {
     body.destroy();
+  }
+}
+
+async function* bodyOf(body: IncomingMessage, url: string): AsyncGenerator<Buffer> {
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) yield chunk;
+  } catch (error) {
+    throw isLaminaError(error) ? error : unreachable(url, error);
   }
 }
 
@@ -112,29 +119,4 @@ export function refusal(url: string, { statusCode = 0, statusMessage = '' }: Inc
   return passes
     ? new LaminaError('source-unavailable', what)
     : new LaminaError('source-denied', `${what}: correct where it is, or what is sent to log in`);
-}
-
-/** The body in pieces that are worth a write each. */
-async function* blocks(body: IncomingMessage, url: string, signal: AbortSignal): AsyncGenerator<Buffer> {
-  let waiting: Buffer[] = [];
-  let bytes = 0;
-  const take = () => {
-    const block = Buffer.concat(waiting, bytes);
-    [waiting, bytes] = [[], 0];
-    return block;
-  };
-  let failure: unknown;
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      waiting.push(chunk);
-      bytes += chunk.length;
-      if (bytes >= writeBytes) yield take();
-    }
-  } catch (error) {
-    failure = error;
-  }
-  signal.throwIfAborted();
-  // What came before the connection broke is kept.
-  if (bytes > 0) yield take();
-  if (failure !== undefined) throw isLaminaError(failure) ? failure : unreachable(url, failure);
 }

@@ -5,13 +5,14 @@ import type { ImageId, ImageRecord } from '../../store/records.ts';
 import { poolFull } from '../pool-full.ts';
 import { acceptImage, layerSize } from './accept-image.ts';
 import { buildLayer } from './build-layer.ts';
-import { fetchHttp } from './fetch-http.ts';
+import { type Fetched, fetchHttp } from './fetch-http.ts';
 import { fetchContained } from './registry/fetch-contained.ts';
 import { type ImportContext, type ImportRequest, isFinalImportFailure } from './import-request.ts';
 import { discardImage } from './incoming-image.ts';
+import { fetchUpload } from './receive-upload.ts';
 
 /**
- * Makes a sealed image of a file on a web server or in a container image, or finds the one of that name: fetches it into
+ * Makes a sealed image of a file on a web server, in a container image or that was uploaded, or finds the one of that name: fetches it into
  * `incoming`, compares its checksum, unpacks it where it is compressed, looks whether it can do harm, and makes a layer of
  * it. What has come is kept where the source fails, the call is aborted or the process dies, and the next call goes on
  * with it; nothing is kept where the pool is full, nor of what is refused.
@@ -45,10 +46,7 @@ export async function discardImport(context: Pick<ImportContext, 'pool' | 'lock'
 
 async function importNew(context: ImportContext, request: ImportRequest, id: ImageId): Promise<ImageRecord> {
   const { pool, checkpoint } = context;
-  const { source } = request;
-  const fetched =
-    source.kind === 'http' ? fetchHttp(context, request, source) : fetchContained(context, request, source);
-  const { file, digest } = await fetched;
+  const { file, digest } = await fetchSource(context, request);
   checkpoint('import-image/unpacked');
   const accepted = await acceptImage(file, request);
   const sizeBytes = layerSize(accepted, request);
@@ -61,6 +59,18 @@ async function importNew(context: ImportContext, request: ImportRequest, id: Ima
     sealed: true,
     build: (target) => buildLayer(context, request, { source: file, accepted, target: { file: target, sizeBytes } }),
   });
+}
+
+function fetchSource(context: ImportContext, request: ImportRequest): Promise<Fetched> {
+  const { source } = request;
+  switch (source.kind) {
+    case 'http':
+      return fetchHttp(context, request, source);
+    case 'registry':
+      return fetchContained(context, request, source);
+    case 'upload':
+      return fetchUpload(context, request, source);
+  }
 }
 
 async function afterFailure({ pool }: ImportContext, id: ImageId, error: unknown): Promise<never> {

@@ -49,11 +49,27 @@ export interface RegistrySource {
   certificateAuthority: string | null;
 }
 
-export type ImportSource = HttpSource | RegistrySource;
+/** A file that somebody has uploaded: receiveUpload has taken it, whole. */
+export interface UploadSource {
+  kind: 'upload';
+  /** Of the object that it was uploaded for, so that nothing is taken that was uploaded for an earlier one. */
+  objectId: string;
+  /** As for http. */
+  checksum: string | null;
+}
+
+export type ImportSource = HttpSource | RegistrySource | UploadSource;
 
 /** What it is called in messages. */
 export function sourceName(source: ImportSource): string {
-  return source.kind === 'http' ? source.url : source.image;
+  switch (source.kind) {
+    case 'http':
+      return source.url;
+    case 'registry':
+      return source.image;
+    case 'upload':
+      return 'the upload';
+  }
 }
 
 export interface ImportRequest {

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { constants, type FileHandle, open } from 'node:fs/promises';
+import { access, constants, type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { MiB } from '../../lib/bytes.ts';
@@ -13,6 +13,7 @@ import { writeParts } from '../written-parts.ts';
 
 const recordVersion = 1;
 const recordName = 'import.json';
+const downloadName = 'download';
 const readBytes = MiB;
 /** Sets them apart from layers on their way: no layer's directory begins so. */
 const namePrefix = 'image_';
@@ -29,6 +30,21 @@ const recordSchema = z.strictObject({
   complete: z.boolean(),
 });
 type ImportRecord = z.infer<typeof recordSchema>;
+
+/** How much is kept of a file. */
+export interface KeptFile {
+  offsetBytes: number;
+  complete: boolean;
+}
+
+/** How much is kept of the file of just this source; null for nothing. */
+export async function keptFile(pool: Pool, id: ImageId, source: string): Promise<KeptFile | null> {
+  const directory = incomingDirectory(pool, namePrefix + id);
+  const found = await readRecordIfAny(path.join(directory, recordName), recordVersion, recordSchema);
+  if (found?.source !== source) return null;
+  // It may have become a layer that nothing named, and that is gone.
+  return access(path.join(directory, downloadName)).then(() => found, ifErrno('ENOENT', null));
+}
 
 export async function discardImage(pool: Pool, id: ImageId): Promise<void> {
   await discardIncoming(pool, namePrefix + id);
@@ -47,7 +63,7 @@ export class IncomingImage {
   /** Goes on with what is there of just this source, or begins anew. */
   static async open(pool: Pool, id: ImageId, source: string, algorithm: string): Promise<IncomingImage> {
     const directory = incomingDirectory(pool, namePrefix + id);
-    const file = path.join(directory, 'download');
+    const file = path.join(directory, downloadName);
     // What cannot be read can be fetched again.
     const found = await readRecordIfAny(path.join(directory, recordName), recordVersion, recordSchema);
     if (found?.source === source) {
@@ -75,7 +91,7 @@ export class IncomingImage {
     record: ImportRecord,
     algorithm: string,
   ) {
-    this.file = path.join(directory, 'download');
+    this.file = path.join(directory, downloadName);
     this.#pool = pool;
     this.#directory = directory;
     this.#handle = handle;
@@ -97,12 +113,12 @@ export class IncomingImage {
     this.#record = { ...this.#record, validator };
   }
 
-  /** Forgets all that has come, because the source has another file by now. */
+  /** Forgets all that has come, as another file is to come. */
   async restart(): Promise<void> {
     await this.#handle.truncate(0);
     this.#hashes = newHashes(this.#hashes.sha512 !== null);
     this.#offsetBytes = 0;
-    this.#record = { ...this.#record, validator: null, offsetBytes: 0 };
+    this.#record = { ...this.#record, validator: null, offsetBytes: 0, complete: false };
     await this.#save();
   }
 
