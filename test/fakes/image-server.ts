@@ -14,14 +14,16 @@ export class ImageServer {
   breakAfter = Number.POSITIVE_INFINITY;
   readonly #server = createServer((request, response) => this.#serve(request, response));
 
-  static async start(): Promise<ImageServer> {
+  /** @param host the address that it listens at */
+  static async start(host = '127.0.0.1'): Promise<ImageServer> {
     const server = new ImageServer();
-    await listen(server.#server, { host: '127.0.0.1', port: 0 });
+    await listen(server.#server, { host, port: 0 });
     return server;
   }
 
   get origin(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    const { address, port } = this.#server.address() as AddressInfo;
+    return `http://${address}:${port}`;
   }
 
   /** @returns the file's URL */
