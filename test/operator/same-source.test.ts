@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -50,19 +51,10 @@ stories('two DiskImages of the same source', (scene) => {
     context.skip(address === undefined, 'this machine has no address but the loopback one');
     const { user } = scene();
     // Both are on their way before either can end.
-    let goOn = () => {};
-    const both = new Promise<void>((resolve) => {
-      goOn = resolve;
-    });
-    const held = new Set<string>();
-    server.answer = ({ method, url }, response) => {
-      if (method !== 'GET' || held.has('open')) return false;
-      held.add(`request ${held.size}`);
-      if (held.size >= 2) goOn();
-      void both.then(() => {
-        held.add('open');
-        response.writeHead(503).end(`${url} later`);
-      });
+    const held: ServerResponse[] = [];
+    server.answer = (_, response) => {
+      if (held.length >= 2) return false;
+      if (held.push(response) === 2) for (const each of held) each.writeHead(503).end();
       return true;
     };
     const names = ['one', 'two'];
