@@ -22,6 +22,7 @@ export interface UserSceneOptions {
   pool?: Pool;
   uploadSink?: (name: string) => Promise<UploadSink>;
   findSink?: UserServerOptions['findSink'];
+  findExport?: UserServerOptions['findExport'];
 }
 
 interface Moved {
@@ -46,7 +47,8 @@ export class UserScene {
   readonly #server: UserServer;
   readonly #authority: string;
 
-  static async create(directory: string, { pool, uploadSink, findSink }: UserSceneOptions): Promise<UserScene> {
+  static async create(directory: string, options: UserSceneOptions): Promise<UserScene> {
+    const { pool, uploadSink, findSink, findExport } = options;
     const names = ['localhost', '127.0.0.1'];
     const made = { commonName: 'lamina', names, now: new Date(), lifetimeMs: 3_600_000 };
     const certificate = await selfSignedCertificate(made);
@@ -62,7 +64,9 @@ export class UserScene {
         asked.push([token, wanted]);
         return token === 'good' ? 'allowed' : token === 'poor' ? 'forbidden' : 'unauthenticated';
       },
-      findExport: async ({ resource, name }): Promise<Found<ExportedContent>> => {
+      findExport: async (wanted, signal): Promise<Found<ExportedContent>> => {
+        if (findExport) return findExport(wanted, signal);
+        const { resource, name } = wanted;
         if (name === remoteName) return { elsewhere };
         if (!pool) throw new Error('nothing is exported here');
         return { here: { pool, kind: resource === 'diskimages' ? 'image' : 'snapshot', id: name } };
@@ -111,6 +115,15 @@ export class UserScene {
     this.moves = made.moves;
     this.#server = made.server;
     this.#authority = made.authority;
+  }
+
+  get address(): string {
+    return new URL(this.url).host;
+  }
+
+  /** PEM */
+  get certificateAuthority(): string {
+    return readFileSync(this.#authority, 'utf8');
   }
 
   /** @param where behind the namespace's URL */

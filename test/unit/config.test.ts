@@ -107,6 +107,10 @@ describe('the command line', () => {
     ['check', "missing required argument 'pool'"],
     ['kubectl', 'Usage: lamina kubectl'],
     ['kubectl why', "missing required argument 'claim'"],
+    ['kubectl export pvc/data', 'volumesnapshot/NAME or disksnapshot/NAME'],
+    ['kubectl export a --format vmdk', 'Allowed choices are qcow2, raw'],
+    ['kubectl upload file', "missing required argument 'name'"],
+    ['node --socket /s --pool a=/p --transfer-rate 1', 'at least 1Mi'],
   ])('refuses %j and says why', (line, words) => {
     expect(() => read(line)).toThrow(CommanderError);
     expect(printed).toContain(words);
@@ -136,6 +140,31 @@ describe('the command line', () => {
     expect(read('kubectl why data --kubeconfig /c', { KUBECONFIG: '/a' })).toMatchObject({
       kubeconfig: '/c',
       task: { kind: 'why', claim: 'data' },
+    });
+  });
+
+  it('of kubectl knows what is to be taken out, and what is brought in', () => {
+    const how = { address: null, serviceAccount: null };
+    expect(read('kubectl export debian', {})).toMatchObject({
+      namespace: null,
+      task: { kind: 'export', resource: 'diskimages', name: 'debian', format: 'qcow2', output: 'debian.qcow2', ...how },
+    });
+    const args = '-n media -o - --format raw --service-account backup --address 127.0.0.1:9444';
+    expect(read(`kubectl export volumesnapshot/data ${args}`, {})).toMatchObject({
+      namespace: 'media',
+      task: {
+        kind: 'export',
+        resource: 'volumesnapshots',
+        name: 'data',
+        format: 'raw',
+        output: '-',
+        address: '127.0.0.1:9444',
+        serviceAccount: 'backup',
+      },
+    });
+    expect(read('kubectl upload debian.qcow2 debian -n media', {})).toMatchObject({
+      namespace: 'media',
+      task: { kind: 'upload', file: 'debian.qcow2', name: 'debian', ...how },
     });
   });
 

@@ -1,12 +1,17 @@
+import { diskImages } from '../../api/objects.ts';
 import type { KubectlConfig } from '../../config/kubectl.ts';
 import { ApiClient } from '../../kube/client.ts';
 import { kubeconfigConnection } from '../../kube/kubeconfig.ts';
 import { systemClock as clock } from '../../lib/clock.ts';
+import { ResourceClient } from '../../kube/resource-client.ts';
+import { exportDisk } from './export.ts';
+import { NodeExchange } from './node-exchange.ts';
 import { describePools } from './pools.ts';
 import { describeTree } from './tree.ts';
+import { uploadDisk } from './upload.ts';
 import { ClaimExplanation } from './why.ts';
 
-/** `kubectl lamina`: for people, as the user of their kubeconfig. Exit code 0, or 4 where something is waited for. */
+/** `kubectl lamina`: for people, as the user of their kubeconfig. Exit code 0, or 4 where something is waited for, or refused. */
 export async function kubectl(options: KubectlConfig & { version: string }): Promise<number> {
   const connection = await kubeconfigConnection(options.kubeconfig, clock);
   const client = new ApiClient({ connection, clock, userAgent: `lamina/${options.version} (kubectl)` });
@@ -24,6 +29,15 @@ export async function kubectl(options: KubectlConfig & { version: string }): Pro
       await explanation.explain({ namespace: namespace ?? connection.namespace, name: task.claim });
       print(explanation.text);
       return explanation.isSettled ? 0 : 4;
+    }
+    case 'export':
+    case 'upload': {
+      const place = { namespace: namespace ?? connection.namespace, name: task.name };
+      const images = new ResourceClient(client, diskImages);
+      const say = (text: string) => process.stderr.write(`${text}\n`);
+      const exchange = new NodeExchange({ client, connection, namespace: place.namespace, ...task });
+      if (task.kind === 'export') return exportDisk(exchange, task, { ...place, images }, say);
+      return uploadDisk(exchange, images, { file: task.file, ...place }, say);
     }
   }
 }
