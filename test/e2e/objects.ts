@@ -1,7 +1,7 @@
 import * as cluster from '../cluster/objects.ts';
 
 /** What the pods of the stories run. */
-export const toolsImage = 'docker.io/library/lamina-e2e-tools:2';
+export const toolsImage = 'docker.io/library/lamina-e2e-tools:3';
 
 type ClaimOptions = Omit<cluster.ClaimOptions, 'storageClassName'> & { storageClassName?: string };
 
