@@ -137,6 +137,22 @@ stories('copies of a golden image', (scene) => {
     await expect.poll(copyNodes, { timeout: 30_000 }).toEqual([]);
   }, 120_000);
 
+  it('stay as images of their own where whoever deletes the image wants that', async () => {
+    const { kube, user } = scene();
+    const source = { type: 'diskImage', diskImage: { name: 'golden' } };
+    await user.declareDisk('kept', { sealed: true, nodeName: 'giver', nodes: ['taker'], source });
+    await user.diskWith('kept', 'Copied');
+    await kube.diskImages.removeIfPresent(user.at('kept'), { propagationPolicy: 'Orphan' });
+    await user.gone('diskImages', 'kept');
+    const all = await kube.diskImages.list({ namespace: user.namespace });
+    const left = all.filter(({ metadata }) => metadata.name.startsWith('kept-copy-'));
+    expect(left.map(({ metadata, spec }) => [metadata.ownerReferences, spec.nodeName])).toEqual([[[], 'taker']]);
+    const names = left.map(({ metadata }) => metadata.name);
+    for (const name of names) await user.diskWith(name, 'Ready');
+    await user.remove('diskImages', ...names);
+    for (const name of names) await user.gone('diskImages', name);
+  }, 120_000);
+
   it('go with the image', async () => {
     const { user } = scene();
     await wish({ nodes: ['taker'] });
