@@ -10,6 +10,7 @@ import { type BenchOptions, type PartName, readOptions } from './options.ts';
 import { measureChain } from './parts/chain.ts';
 import { measureFio } from './parts/fio.ts';
 import { measureBesideHostPath } from './parts/host-path.ts';
+import { measureImport } from './parts/import.ts';
 import { measureKind } from './parts/kind.ts';
 import { measureLatency } from './parts/latency.ts';
 import { measureMemory } from './parts/memory.ts';
@@ -31,6 +32,7 @@ const parts: Record<PartName, (bench: Bench) => Promise<Result[]>> = {
   snapshot: measureSnapshots,
   memory: measureMemory,
   transfer: measureTransfer,
+  import: measureImport,
   operator: measureOperator,
   kind: measureKind,
 };

@@ -1,7 +1,17 @@
 import { z } from 'zod';
 import { GiB, MiB, parseBytes } from '../../src/lib/bytes.ts';
 
-export const partNames = ['fio', 'chain', 'latency', 'snapshot', 'memory', 'transfer', 'operator', 'kind'] as const;
+export const partNames = [
+  'fio',
+  'chain',
+  'latency',
+  'snapshot',
+  'memory',
+  'transfer',
+  'import',
+  'operator',
+  'kind',
+] as const;
 export type PartName = (typeof partNames)[number];
 
 /** How much is measured; the quick form shows whether it works, not what is true. */

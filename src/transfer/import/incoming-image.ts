@@ -124,8 +124,10 @@ export class IncomingImage {
 
   /** @returns whether it was time to record how far it is */
   async write(data: Buffer): Promise<boolean> {
+    // Other threads write while this one computes.
+    const written = writeParts(this.#handle, data, this.#offsetBytes);
     this.#hash(data);
-    await writeParts(this.#handle, data, this.#offsetBytes);
+    await written;
     this.#offsetBytes += data.length;
     if (this.#offsetBytes - this.#record.offsetBytes < commitBytes) return false;
     await this.commit(false);

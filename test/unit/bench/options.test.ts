@@ -5,7 +5,7 @@ import { readOptions } from '../../bench/options.ts';
 describe('settings of a benchmark', () => {
   it('without any, all parts are measured in full', () => {
     expect(readOptions([], {})).toMatchObject({
-      parts: ['fio', 'chain', 'latency', 'snapshot', 'memory', 'transfer', 'operator', 'kind'],
+      parts: ['fio', 'chain', 'latency', 'snapshot', 'memory', 'transfer', 'import', 'operator', 'kind'],
       quick: false,
       native: false,
       image: null,
