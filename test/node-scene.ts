@@ -226,6 +226,7 @@ export class NodeScene {
 
   /** The node plugin starts again: it knows nothing but what is in the pool and in the cluster. */
   async restart(): Promise<void> {
+    await this.uploads.stop();
     await this.imports.stop();
     this.imports = newImports();
     this.uploads = newUploads();
@@ -240,6 +241,7 @@ export class NodeScene {
   }
 
   async stop(): Promise<void> {
+    await this.uploads.stop();
     await this.imports.stop();
     this.#client.close();
     await this.server.stop();

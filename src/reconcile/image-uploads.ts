@@ -64,6 +64,11 @@ export class ImageUploads {
     await running?.ended.catch(() => {});
   }
 
+  /** Breaks off all; what has come is gone on with later. Nothing may begin any more. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#running.keys()].map((key) => this.abort(key)));
+  }
+
   async #take(
     key: string,
     pool: ServedPool,
