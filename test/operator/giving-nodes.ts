@@ -15,14 +15,15 @@ export class GivingNodes {
     this.#scene = scene;
   }
 
-  async add(name: string, sizeBytes: number): Promise<void> {
+  /** @param more arguments of `lamina node` */
+  async add(name: string, sizeBytes: number, more: readonly string[] = []): Promise<void> {
     const { cluster, kube } = this.#scene();
     await cluster.addNode(name);
     const kubeconfig = path.join(cluster.logs, `${name}.kubeconfig`);
     await writeNodeKubeconfig(kube, name, cluster.controlPlane.kubeconfig, kubeconfig);
     const address = `127.0.0.1:${await freePort()}`;
     // Of an option that is given twice the last one counts.
-    const args = ['--kubeconfig', kubeconfig, '--transfer-listen', address, '--transfer-address', address];
+    const args = ['--kubeconfig', kubeconfig, '--transfer-listen', address, '--transfer-address', address, ...more];
     const node = cluster.simulatedNode(name, [{ name: 'default', filesystem: 'ext4', sizeBytes }], args);
     this.#nodes.set(name, node);
     await node.start();
