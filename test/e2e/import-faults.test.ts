@@ -13,7 +13,7 @@ head -c 400M /dev/urandom >/srv/www/disk.raw
 sha256sum </srv/www/disk.raw | cut -d' ' -f1 >/srv/www/digest
 `;
 /** Slow enough for something to happen in the middle. */
-const rate = '40Mi';
+const rate = '20Mi';
 
 const imported = (name: string, url: string, digest: string, nodeName: string) => ({
   apiVersion: 'lamina.storage/v1alpha1',
@@ -40,13 +40,13 @@ stories('imports and transfers that are disturbed', (scene) => {
   const killNodePlugin = (node: string) =>
     scene().cluster.onNode(node, `pkill -KILL --full 'dist/main.js node' && echo killed`);
 
-  /** Waits until some of it has come, and not all. */
+  /** Waits until so much of it has come that it is recorded, and not all. */
   async function underWay(name: string, kubectl = scene().kubectl): Promise<void> {
     await until(`${name} is under way`, async () => {
       const image = await kubectl.get('diskimage', name);
       const value = Number.parseInt(image?.status?.progress ?? '0', 10);
       if (image && isReady(image)) throw new Error(`${name} is ready already`);
-      return value >= 10 ? value : undefined;
+      return value >= 25 ? value : undefined;
     });
   }
 
