@@ -48,7 +48,8 @@ const importContext = {
   mayReachItself: true,
 };
 
-const newImports = () => new ImageImports({ ...importContext, onEnded: () => {} });
+type Begin = ConstructorParameters<typeof ImageImports>[0]['begin'];
+const newImports = (begin: Begin) => new ImageImports({ ...importContext, onEnded: () => {}, begin });
 const newUploads = () => new ImageUploads({ ...importContext, isEnabled: true, onChange: () => {} });
 
 /** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
@@ -58,7 +59,12 @@ export class NodeScene {
   readonly events: EventNote[] = [];
   readonly images = new MutableObjectCache<DiskImage>();
   readonly snapshots = new MutableObjectCache<DiskSnapshot>();
-  imports = newImports();
+  /** What metrics are told of imports. */
+  readonly moved: (number | string)[] = [];
+  imports = newImports((kind) => {
+    this.moved.push(kind);
+    return { addBytes: (bytes) => this.moved.push(bytes), end: (result) => this.moved.push(result) };
+  });
   uploads = newUploads();
   /** The step at which the process is to die, as an exception nobody expects. */
   dieAt = '';
@@ -228,7 +234,7 @@ export class NodeScene {
   async restart(): Promise<void> {
     await this.uploads.stop();
     await this.imports.stop();
-    this.imports = newImports();
+    this.imports = newImports(() => ({ addBytes: () => {}, end: () => {} }));
     this.uploads = newUploads();
     this.context = { ...this.context, imports: this.imports, uploads: this.uploads };
   }

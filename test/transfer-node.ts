@@ -45,6 +45,7 @@ export async function openTransferNode(options: NodeOptions): Promise<TransferNo
   const receiveLimit = new TokenBucket(Number.POSITIVE_INFINITY, systemClock);
   const byName = (wanted: string) => (wanted === poolName ? pool : undefined);
   const server = new LayerServer({
+    begin: () => ({ addBytes: () => {}, end: () => {} }),
     credentials,
     pool: byName,
     limit: sendLimit,
@@ -53,6 +54,7 @@ export async function openTransferNode(options: NodeOptions): Promise<TransferNo
   });
   const address = await server.listen(port, '127.0.0.1');
   const receiver = new LayerReceiver({
+    begin: () => ({ addBytes: () => {}, end: () => {} }),
     pool,
     space: new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction }),
     limit: receiveLimit,

@@ -1,3 +1,4 @@
+import { addingUp, observed, type UnderWay } from '../lib/under-way.ts';
 import { discardImport, importImage } from '../transfer/import/import-image.ts';
 import type { ImportContext, ImportProgress, ImportRequest } from '../transfer/import/import-request.ts';
 import { BackgroundJobs, type JobState } from './background-jobs.ts';
@@ -14,6 +15,8 @@ export function importContextOf(common: CommonImportContext, { context, images }
 export interface ImageImportsOptions extends CommonImportContext {
   /** Called with the key of a DiskImage whose import has ended, well or not. */
   onEnded: (key: string) => void;
+  /** Called for each import that begins; not of what was uploaded, which does not go over the network again. */
+  begin: (kind: 'import') => UnderWay;
 }
 
 /** The imports of this node, one for each DiskImage. */
@@ -28,9 +31,18 @@ export class ImageImports {
 
   /** Begins an import, which must not be running. It has made the image when nothing is known of it any more. */
   start(key: string, pool: ServedPool, request: Omit<ImportRequest, 'signal' | 'onProgress'>): void {
-    this.#jobs.start(key, { stage: 'waiting', doneBytes: 0, totalBytes: null }, (signal, onProgress) =>
-      importImage(this.#contextOf(pool), { ...request, signal, onProgress }),
-    );
+    this.#jobs.start(key, { stage: 'waiting', doneBytes: 0, totalBytes: null }, (signal, onProgress) => {
+      const context = this.#contextOf(pool);
+      if (request.source.kind === 'upload') return importImage(context, { ...request, signal, onProgress });
+      return observed(this.#options.begin('import'), signal, (addBytes) => {
+        const count = addingUp(addBytes);
+        const tell = (progress: ImportProgress) => {
+          if (progress.stage === 'downloading') count(progress.doneBytes);
+          onProgress(progress);
+        };
+        return importImage(context, { ...request, signal, onProgress: tell });
+      });
+    });
   }
 
   /** Whether an import runs, or has failed and was not looked at since. */
@@ -54,7 +66,7 @@ export class ImageImports {
   }
 
   #contextOf(pool: ServedPool): ImportContext {
-    const { onEnded: _, ...common } = this.#options;
+    const { onEnded: _, begin: __, ...common } = this.#options;
     return importContextOf(common, pool);
   }
 }

@@ -78,7 +78,7 @@ export class NodeAssembly {
     this.events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
     const importContext = this.#createImportContext();
     const wakeImage = (key: string) => this.controllers.wakeImage(key);
-    this.imports = new ImageImports({ ...importContext, onEnded: wakeImage });
+    this.imports = new ImageImports({ ...importContext, onEnded: wakeImage, begin: metrics.beginTransfer });
     this.uploads = new ImageUploads({
       ...importContext,
       isEnabled: options.exportListen !== null,
@@ -163,12 +163,13 @@ export class NodeAssembly {
   }
 
   #createTransfers(): NodeTransfers {
-    const { options, clock, logger } = this.#parts;
+    const { options, clock, logger, metrics } = this.#parts;
     return new NodeTransfers({
       listen: options.transferListen,
       address: options.transferAddress,
       rate: options.transferRate,
       credentials: () => this.credentials.current(),
+      begin: metrics.beginTransfer,
       pools: () => this.pools,
       onServing: () => this.controllers.wakePools(),
       checkpoint: this.#checkpoint,

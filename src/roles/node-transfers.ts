@@ -6,8 +6,8 @@ import { TokenBucket } from '../lib/token-bucket.ts';
 import type { NodePools, ServedPool } from '../reconcile/node-pools.ts';
 import { parseListenAddress } from '../telemetry/listen-address.ts';
 import type { Credentials } from '../transfer/credentials.ts';
-import { LayerReceiver } from '../transfer/layer-receiver.ts';
-import { LayerServer } from '../transfer/layer-server.ts';
+import { LayerReceiver, type LayerReceiverOptions } from '../transfer/layer-receiver.ts';
+import { LayerServer, type LayerServerOptions } from '../transfer/layer-server.ts';
 import type { TransferStep } from '../transfer/steps.ts';
 
 export interface NodeTransfersOptions {
@@ -18,6 +18,8 @@ export interface NodeTransfersOptions {
   rate: number;
   /** By which others know this node. @throws LaminaError `peer-unavailable` before there are any */
   credentials: () => Credentials;
+  /** Called for each layer that begins to be sent or fetched. */
+  begin: LayerServerOptions['begin'] & LayerReceiverOptions['begin'];
   pools: () => NodePools;
   /** Called when others can fetch layers from here, and are to be told. */
   onServing: () => void;
@@ -58,7 +60,7 @@ export class NodeTransfers {
 
   /** @throws LaminaError `unsupported` where this node takes no part in transfers */
   readonly receiverOf = (pool: ServedPool): LayerReceiver => {
-    const { listen, checkpoint, clock, logger, credentials } = this.#options;
+    const { listen, checkpoint, clock, logger, credentials, begin } = this.#options;
     if (listen === null) {
       throw new LaminaError(
         'unsupported',
@@ -69,14 +71,14 @@ export class NodeTransfers {
     if (known) return known;
     const { pool: store, space } = pool.context;
     const common = { limit: this.#incoming, clock, checkpoint, credentials, logger, stallMs };
-    const receiver = new LayerReceiver({ ...common, pool: store, space });
+    const receiver = new LayerReceiver({ ...common, pool: store, space, begin });
     this.#receivers.set(pool, receiver);
     return receiver;
   };
 
   /** Gives layers from now on to those that know this node by these credentials. */
   async serve(credentials: Credentials): Promise<void> {
-    const { listen, pools, logger, onServing } = this.#options;
+    const { listen, pools, logger, onServing, begin } = this.#options;
     if (listen === null) return;
     if (this.#server) return this.#server.replaceCredentials(credentials);
     const address = parseListenAddress(listen);
@@ -88,6 +90,7 @@ export class NodeTransfers {
         return state && 'pool' in state ? state.pool.context.pool : undefined;
       },
       limit: this.#outgoing,
+      begin,
       onReleased: (store) => {
         for (const { context, onNamesGone } of pools().opened) if (context.pool === store) onNamesGone();
       },

@@ -79,6 +79,7 @@ async function receive(
   const parser = new FrameParser(incoming.framePool, incoming.offsetBytes, fileSizeBytes);
   const request = { pool: sourcePool, id, etag, from: incoming.offsetBytes };
   let received = await incoming.allocatedBytes();
+  onProgress(received);
   for await (const frame of layerFrames(connection, request, parser)) {
     await limit.take(frame.data.length, connection.signal);
     if (frame.kind === 'end') return incoming.finish();

@@ -3,6 +3,7 @@ import { pause } from '../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
+import { addingUp, observed, type UnderWay } from '../lib/under-way.ts';
 import { installLayer } from '../store/layers.ts';
 import type { LayerId } from '../store/records.ts';
 import type { ChainDescription, LayerDescription, SealedKind } from './chain-description.ts';
@@ -23,6 +24,8 @@ export interface LayerReceiverOptions extends DownloadContext {
   logger: Logger;
   /** Where nothing moves on a connection for so long, it is given up, and another made. */
   stallMs: number;
+  /** Called for each layer that begins to be fetched. */
+  begin: (kind: 'layer-fetch') => UnderWay;
 }
 
 export interface FetchRequest {
@@ -173,7 +176,14 @@ export class LayerReceiver {
     const { signal, onProgress } = everybody;
     const connection = this.#connection(request, signal);
     logger.info({ layer: layer.id, peer: request.peer.node, bytes: layer.allocatedBytes }, 'fetching a layer');
-    await downloadLayer(this.#options, { connection, sourcePool: request.pool, layer, onProgress });
+    await observed(this.#options.begin('layer-fetch'), signal, (addBytes) => {
+      const count = addingUp(addBytes);
+      const tell = (bytes: number) => {
+        count(bytes);
+        onProgress(bytes);
+      };
+      return downloadLayer(this.#options, { connection, sourcePool: request.pool, layer, onProgress: tell });
+    });
   }
 
   /** @throws LaminaError `layer-changed` where what came is another file of the layer, by another peer's description */

@@ -17,6 +17,7 @@ export interface Sending {
   from: number;
   limit: TokenBucket;
   signal: AbortSignal;
+  onBytes: (bytes: number) => void;
 }
 
 /**
@@ -37,7 +38,7 @@ export async function sendLayer(sending: Sending, target: Writable): Promise<voi
 }
 
 async function* frames(sending: Sending, pool: ReturnType<typeof newFramePool>): AsyncGenerator<Frame> {
-  const { handle, sizeBytes, from, limit, signal } = sending;
+  const { handle, sizeBytes, from, limit, signal, onBytes } = sending;
   // By the descriptor, since the file may have lost its name.
   const file = `/proc/${process.pid}/fd/${handle.fd}`;
   for await (const extent of dataExtents(file, { fromBytes: from, leastHoleBytes, signal })) {
@@ -49,6 +50,7 @@ async function* frames(sending: Sending, pool: ReturnType<typeof newFramePool>):
       const frame = newFrame(pool, 'data', offset, length);
       await readFully(handle, frame);
       yield withDigest(frame);
+      onBytes(length);
       offset += length;
     }
   }

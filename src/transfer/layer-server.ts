@@ -6,6 +6,7 @@ import { LaminaError, messageOf } from '../lib/errors.ts';
 import { close, listen } from '../lib/http-server.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
+import { observed, type UnderWay } from '../lib/under-way.ts';
 import type { Pool } from '../store/pool.ts';
 import type { LayerId } from '../store/records.ts';
 import { type Credentials, tlsOptions } from './credentials.ts';
@@ -27,6 +28,8 @@ export interface LayerServerOptions {
   limit: TokenBucket;
   /** Called when layers of a pool are not being sent any more, and can be merged again. */
   onReleased: (pool: Pool) => void;
+  /** Called for each layer that begins to be sent. */
+  begin: (kind: 'layer-serve') => UnderWay;
   logger: Logger;
 }
 
@@ -107,7 +110,9 @@ export class LayerServer {
       const gone = new AbortController();
       request.socket.once('close', () => gone.abort(new Error('the connection was closed')));
       const signal = AbortSignal.any([gone.signal, this.#closing.signal]);
-      await sendLayer({ handle, sizeBytes, from, limit, signal }, response);
+      await observed(this.#options.begin('layer-serve'), signal, (onBytes) =>
+        sendLayer({ handle, sizeBytes, from, limit, signal, onBytes }, response),
+      );
     });
   }
 

@@ -5,6 +5,7 @@ import { isLaminaError, messageOf } from '../lib/errors.ts';
 import { close, listen } from '../lib/http-server.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { TokenBucket } from '../lib/token-bucket.ts';
+import { observed, type UnderWay } from '../lib/under-way.ts';
 import type { Pool } from '../store/pool.ts';
 import type { SealedKind } from './chain-description.ts';
 import type { ExportCache } from './export-cache.ts';
@@ -38,13 +39,6 @@ export interface ExportedContent {
   pool: Pool;
   kind: SealedKind;
   id: string;
-}
-
-/** Of an export or an upload that is under way. */
-export interface UnderWay {
-  addBytes(bytes: number): void;
-  /** Once. `stopped`: whoever asked has gone, or the process ends. */
-  end(result: 'done' | 'failed' | 'stopped'): void;
 }
 
 export interface UserServerOptions {
@@ -144,7 +138,7 @@ export class UserServer {
     response: ServerResponse,
     signal: AbortSignal,
   ): Promise<void> {
-    const { exports, limit, logger, findExport } = this.#options;
+    const { exports, limit, logger, findExport, begin } = this.#options;
     const found = await findExport(wanted, signal);
     if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
     const { format, headOnly, resource, namespace, name } = wanted;
@@ -154,7 +148,9 @@ export class UserServer {
       const options = { fileName: `${name}.${format}`, limit, signal };
       if (headOnly) return sendExport(disk, { ...options, onBytes: null }, request, response);
       logger.info({ resource, namespace, name, format, range: request.headers.range }, 'exporting a disk');
-      await this.#observed('export', signal, (onBytes) => sendExport(disk, { ...options, onBytes }, request, response));
+      await observed(begin('export'), signal, (onBytes) =>
+        sendExport(disk, { ...options, onBytes }, request, response),
+      );
     });
   }
 
@@ -171,24 +167,9 @@ export class UserServer {
       this.#options.logger.info({ namespace: wanted.namespace, name: wanted.name }, 'taking an upload');
       // What has come before is read first, to go on with its checksum.
       request.socket.setTimeout(uploadIdleMs);
-      await this.#observed('upload', signal, (onBytes) =>
+      await observed(this.#options.begin('upload'), signal, (onBytes) =>
         takeUpload(found.here, request, response, { signal, onBytes }),
       );
-    }
-  }
-
-  async #observed(
-    kind: 'export' | 'upload',
-    signal: AbortSignal,
-    work: (onBytes: (bytes: number) => void) => Promise<void>,
-  ): Promise<void> {
-    const underWay = this.#options.begin(kind);
-    try {
-      await work((bytes) => underWay.addBytes(bytes));
-      underWay.end('done');
-    } catch (error) {
-      underWay.end(signal.aborted ? 'stopped' : 'failed');
-      throw error;
     }
   }
 

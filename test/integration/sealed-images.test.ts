@@ -62,6 +62,8 @@ describe('a DiskImage from a web server', () => {
     await scene.reconcileImage('heir');
     expect((await scene.image('heir'))?.status).toMatchObject({ virtualSize: 32 * MiB, chainDepth: 2 });
     expect(scene.events.map(({ reason }) => reason)).toEqual(['Importing', 'Made']);
+    const sum = scene.moved.reduce<number>((all, each) => all + (typeof each === 'number' ? each : 0), 0);
+    expect([scene.moved[0], sum, scene.moved.at(-1)]).toEqual(['import', bytes.length, 'done']);
   });
 
   it('is written once: where nothing changes, nothing is written', async () => {

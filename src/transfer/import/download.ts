@@ -50,6 +50,7 @@ async function receive(
     const foundBytes = await begin(url, body, incoming);
     const totalBytes = fixedBytes ?? foundBytes;
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);
+    onProgress?.({ stage: 'downloading', doneBytes: incoming.offsetBytes, totalBytes });
     for await (const chunk of blocksOf(bodyOf(body, url), signal)) {
       if (totalBytes !== null && incoming.offsetBytes + chunk.length > totalBytes) {
         throw new LaminaError('source-unavailable', `${url} sends more than the ${totalBytes} bytes it promised`);
