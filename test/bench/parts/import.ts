@@ -107,7 +107,9 @@ async function byShell(script: string, directory: string, { url, sha256 }: Sourc
     timeout: 300_000,
   });
   await rm(copy);
-  const [seconds = 0, user = 0, system = 0] = stderr.trim().split(' ').map(Number);
+  // The last line; tools may have said something before it.
+  const [seconds = Number.NaN, user = 0, system = 0] = (stderr.trim().split('\n').at(-1) ?? '').split(' ').map(Number);
+  if (Number.isNaN(seconds)) throw new Error(`no times in: ${stderr}`);
   return { seconds, cpuSeconds: user + system };
 }
 
