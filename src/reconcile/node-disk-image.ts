@@ -83,7 +83,6 @@ export class NodeDiskImages {
     }
   }
 
-  /** @throws LaminaError `name-taken` where the disk of that id is another object's */
   /** Changes what can be changed of a disk, but for its size. */
   async #modify(image: DiskImage, pool: ServedPool, disk: DiskRecord): Promise<DiskRecord> {
     const { liveSnapshots } = image.spec;
