@@ -98,8 +98,8 @@ export class Kubectl {
   }
 
   /** Waits until a pod can be used. @throws with its description */
-  async untilReady(pod: string): Promise<void> {
-    await this.untilObject('pod', pod, isReady);
+  async untilReady(pod: string, timeoutMs?: number): Promise<void> {
+    await this.untilObject('pod', pod, isReady, timeoutMs);
   }
 
   /** Takes a VolumeSnapshot of a claim's volume, and waits until it is ready. */

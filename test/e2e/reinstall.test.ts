@@ -6,6 +6,9 @@ import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
 import { errorsOf, expectWritten, progressOf, startWriter } from './writer.ts';
 
+/** Until the lease of the provisioner before has expired: what uninstalls takes the permission away by which it would give that back. */
+const leaseTimeoutMs = 240_000;
+
 stories('what is uninstalled and installed again', (scene) => {
   const keyOf = ({ metadata }: KubernetesObject) => `${metadata.namespace}/${metadata.name}`;
 
@@ -13,7 +16,7 @@ stories('what is uninstalled and installed again', (scene) => {
     return (await scene().kubectl.list('diskimages', '--all-namespaces')).map(keyOf).toSorted();
   }
 
-  it('takes over all volumes, those in use and those that lost their objects', async () => {
+  it('takes over all volumes, those in use and those that lost their objects', { timeout: 600_000 }, async () => {
     const { kubectl, cluster } = scene();
     const [nodeA, nodeB] = cluster.workers;
     await startWriter(kubectl, { name: 'used', node: nodeA });
@@ -50,7 +53,7 @@ stories('what is uninstalled and installed again', (scene) => {
       claim({ name: 'restored', dataSource }),
       pod({ name: 'restored', claim: 'restored', node: nodeB }),
     );
-    await kubectl.untilReady('restored');
+    await kubectl.untilReady('restored', leaseTimeoutMs);
     await expectWritten(kubectl, 'restored', idle);
   });
 });
