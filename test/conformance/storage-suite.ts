@@ -67,6 +67,9 @@ export const growsInUse =
 /** The hello-populator of Kubernetes, from a registry. */
 export const needsImages = 'with any volume data source';
 
+/** It modifies claims for which no pod was made, and which WaitForFirstConsumer leaves unbound for ever. */
+export const modifiesUnbound = 'volume-modify-stress.*should modify volumes with a different volumeAttributesClass';
+
 /** Looks in PATH, and in the directories given. */
 export function findPrograms(directories: readonly string[]): SuitePrograms | { missing: string } {
   const [ginkgo, e2eTest] = ['ginkgo', 'e2e.test'].map((name) => findProgram(name, directories));
