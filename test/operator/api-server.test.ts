@@ -22,7 +22,10 @@ stories('while the API server is away', (scene) => {
     expect(ledger.differences(await kubelet(node).mount(volume), ['before', 'meanwhile'])).toEqual([]);
     await cluster.controlPlane.startApiServer(() => kube.isReady());
 
-    await user.claimWithPod({ name: 'new' });
+    await user.claim({ name: 'new' });
+    await user.pod({ name: 'new', claims: ['new'] });
+    // The sidecars and the scheduler come back later and later, the longer it was away.
+    await user.bound('new', 150_000);
     await user.snapshot('taken', 'used');
     await user.declareDisk('declared', { size: '64Mi' });
     await user.diskWith('declared', 'Ready');
@@ -33,5 +36,5 @@ stories('while the API server is away', (scene) => {
     await user.remove('claims', 'used', 'later', 'new');
     await user.remove('snapshots', 'taken');
     await user.remove('diskImages', 'declared');
-  }, 180_000);
+  }, 300_000);
 });
