@@ -224,25 +224,22 @@ async function fioIn(
   return read.iops + write.iops;
 }
 
-/** Of all processes of each container. */
+/** Of all processes of each pod together. */
 async function measureMemory(kubectl: Kubectl, cluster: KindCluster): Promise<Result[]> {
   const pods = await kubectl.in(systemNamespace).list('pods');
   const megabytes = new Map<string, number[]>();
   for (const node of cluster.workers) {
-    for (const { metadata, spec } of pods.filter((each) => each.spec.nodeName === node)) {
-      const kind = metadata.labels?.['app.kubernetes.io/component'] ?? metadata.name;
-      for (const { name } of spec.containers as { name: string }[]) {
-        const script = `crictl ps -q --label io.kubernetes.pod.uid=${metadata.uid} --name '^${name}$' | head -n 1 | xargs -r crictl inspect -o go-template --template '{{.info.pid}}'`;
-        const pid = (await cluster.onNode(node, script)).trim();
-        const statuses = await cluster.onNode(
-          node,
-          `for each in $(pgrep --ns ${pid} --nslist pid); do cat /proc/$each/status 2>/dev/null || true; done`,
-        );
-        const key = `memory of ${name} (${kind})`;
-        const kilobytes = [...statuses.matchAll(/^VmRSS:\s+(\d+)/gm)].map((match) => Number(match[1]));
-        const found = kilobytes.reduce((sum, each) => sum + each, 0) / 1024;
-        megabytes.set(key, [...(megabytes.get(key) ?? []), found]);
-      }
+    for (const { metadata } of pods.filter((each) => each.spec.nodeName === node)) {
+      const { uid, labels } = metadata;
+      // As the one and the other driver of cgroups writes it.
+      const names = `-e pod${uid} -e pod${uid.replaceAll('-', '_')}`;
+      const script = `grep -ls ${names} /proc/[0-9]*/cgroup | cut -d/ -f3 | while read -r each; do cat /proc/$each/status 2>/dev/null || true; done`;
+      const statuses = await cluster.onNode(node, script);
+      const kilobytes = [...statuses.matchAll(/^VmRSS:\s+(\d+)/gm)].map((match) => Number(match[1]));
+      if (kilobytes.length === 0) throw new Error(`no process of the pod ${metadata.name} was found on ${node}`);
+      const key = `memory of the pod ${labels?.['app.kubernetes.io/component'] ?? metadata.name}`;
+      const found = kilobytes.reduce((sum, each) => sum + each, 0) / 1024;
+      megabytes.set(key, [...(megabytes.get(key) ?? []), found]);
     }
   }
   return [...megabytes].map(([name, values]) => medianResult(name, 'MB', values));
