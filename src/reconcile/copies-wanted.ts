@@ -4,7 +4,7 @@ import { isBeingDeleted } from '../kube/objects.ts';
 
 /** Why a node cannot have a copy. */
 export interface CopyObstacle {
-  reason: 'NodeNotFound' | 'PoolNotFound' | 'NameTaken';
+  reason: 'NodeNotFound' | 'PoolNotFound';
   /** For people. */
   message: string;
 }

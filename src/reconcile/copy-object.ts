@@ -1,19 +1,15 @@
-import { createHash } from 'node:crypto';
 import { groupVersion } from '../api/names.ts';
 import { type DiskImage, type DiskImageManifest, diskImages } from '../api/objects.ts';
 import type { ObjectRef } from '../kube/objects.ts';
 import { ownerReference } from '../kube/owners.ts';
-
-/** So that the name stays short enough for an object's. */
-const maxNameLength = 200;
+import { derivedName } from './derived-name.ts';
 
 /**
  * The name of the DiskImage that is the copy on a node. Of the uid, as the copy of an earlier image of that name may
  * still be going.
  */
 export function copyNameOf({ metadata: { name, uid } }: DiskImage, nodeName: string): string {
-  const hash = createHash('sha256').update(`${uid} ${nodeName}`).digest('hex').slice(0, 10);
-  return `${name.slice(0, maxNameLength).replace(/[^a-z0-9]+$/, '')}-copy-${hash}`;
+  return derivedName(name, 'copy', `${uid} ${nodeName}`);
 }
 
 /** The copy on a node, as it is to be declared: it starts from the original, and goes with it. */

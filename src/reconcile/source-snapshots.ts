@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { failureCode } from '../api/conditions.ts';
 import { annotations, finalizers } from '../api/names.ts';
 import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
@@ -13,6 +12,7 @@ import { type ElectedCaches, indexes } from './caches.ts';
 import { claimSubject } from './claim.ts';
 import { originAtSnapshot } from './choose-origin.ts';
 import type { ControllerStep } from './controller-steps.ts';
+import { derivedName } from './derived-name.ts';
 import type { Origin } from './layer-fetches.ts';
 import { takenFor } from './origin.ts';
 
@@ -23,9 +23,6 @@ export interface SourceSnapshotsOptions {
   events: EventRecorder;
   checkpoint: Checkpoint<ControllerStep>;
 }
-
-/** So that the name stays short enough for an object's. */
-const maxNameLength = 200;
 
 /**
  * Takes snapshots of disks that start elsewhere: what may still change is not brought to another node, but a snapshot of
@@ -101,8 +98,7 @@ export class SourceSnapshots {
 
 /** Of the uid, as a DiskImage of that name may come and go. */
 function nameFor({ metadata: { uid } }: DiskImage, diskName: string): string {
-  const hash = createHash('sha256').update(uid).digest('hex').slice(0, 10);
-  return `${diskName.slice(0, maxNameLength).replace(/[^a-z0-9]+$/, '')}-for-${hash}`;
+  return derivedName(diskName, 'for', uid);
 }
 
 function isFor(snapshot: DiskSnapshot, image: DiskImage): boolean {

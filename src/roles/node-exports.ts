@@ -2,10 +2,9 @@ import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { DiskPool } from '../api/objects.ts';
 import type { Clock } from '../lib/clock.ts';
-import { LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
-import { parseListenAddress } from '../telemetry/listen-address.ts';
+import { parsePortAddress } from '../telemetry/listen-address.ts';
 import type { Credentials } from '../transfer/credentials.ts';
 import { ExportCache } from '../transfer/export-cache.ts';
 import { memberName } from '../transfer/identity-names.ts';
@@ -62,8 +61,7 @@ export class NodeExports {
     this.#certificateAuthority = authorities.join('');
     if (this.#server) this.#server.replaceCertificate({ certificate, key });
     else {
-      const address = parseListenAddress(listen);
-      if (!('port' in address)) throw new LaminaError('invalid-parameter', `--export-listen ${listen} is no HOST:PORT`);
+      const address = parsePortAddress(listen, `--export-listen ${listen}`);
       // What an earlier process has left is of no use.
       await rm(this.#directory, { recursive: true, force: true });
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });

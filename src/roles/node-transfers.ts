@@ -4,7 +4,7 @@ import { LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { TokenBucket } from '../lib/token-bucket.ts';
 import type { NodePools, ServedPool } from '../reconcile/node-pools.ts';
-import { parseListenAddress } from '../telemetry/listen-address.ts';
+import { parsePortAddress } from '../telemetry/listen-address.ts';
 import type { Credentials } from '../transfer/credentials.ts';
 import { LayerReceiver, type LayerReceiverOptions } from '../transfer/layer-receiver.ts';
 import { LayerServer, type LayerServerOptions } from '../transfer/layer-server.ts';
@@ -81,8 +81,7 @@ export class NodeTransfers {
     const { listen, pools, logger, onServing, begin } = this.#options;
     if (listen === null) return;
     if (this.#server) return this.#server.replaceCredentials(credentials);
-    const address = parseListenAddress(listen);
-    if (!('port' in address)) throw new LaminaError('invalid-parameter', `--transfer-listen ${listen} is no HOST:PORT`);
+    const address = parsePortAddress(listen, `--transfer-listen ${listen}`);
     const server = new LayerServer({
       credentials,
       pool: (name) => {

@@ -29,6 +29,18 @@ export function parseListenAddress(text: string): ListenAddress {
   return { kind: isLoopback(host) ? 'loopback' : 'network', host, port };
 }
 
+/**
+ * Reads HOST:PORT, of what is no socket.
+ *
+ * @param what names it in the error
+ * @throws LaminaError `invalid-parameter`
+ */
+export function parsePortAddress(text: string, what = text): PortAddress<'loopback' | 'network'> {
+  const address = parseListenAddress(text);
+  if (address.kind === 'socket') throw new LaminaError('invalid-parameter', `${what} is no HOST:PORT`);
+  return address;
+}
+
 function isLoopback(host: string): boolean {
   return host === '::1' || host === 'localhost' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

@@ -10,7 +10,7 @@ import type { KubeClient } from '../../kube/client.ts';
 import { type Connection, revealSecret } from '../../kube/connection.ts';
 import { ResourceClient } from '../../kube/resource-client.ts';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
-import { parseListenAddress } from '../../telemetry/listen-address.ts';
+import { parsePortAddress } from '../../telemetry/listen-address.ts';
 
 export interface NodeExchangeOptions extends ExchangeOptions {
   client: KubeClient;
@@ -78,7 +78,7 @@ export class NodeExchange {
 
   async #send({ method, path, headers, body }: NodeRequest, where: Where): Promise<IncomingMessage> {
     this.#token ??= await this.#findToken();
-    const { host, port } = this.#addressOf(where);
+    const { host, port } = parsePortAddress(this.#options.address ?? where.address);
     const { serverName: servername, certificateAuthority: ca } = where;
     const own = { host: servername, authorization: `Bearer ${this.#token}` };
     // A node that does not want it says so before it is sent.
@@ -93,13 +93,6 @@ export class NodeExchange {
       const message = `${host}:${port}: ${messageOf(error)}${wayAround(where)}`;
       throw new LaminaError('peer-unavailable', message, { cause: error });
     }
-  }
-
-  #addressOf(where: Where): { host: string; port: number } {
-    const { address } = this.#options;
-    const found = parseListenAddress(address ?? where.address);
-    if ('port' in found) return found;
-    throw new LaminaError('invalid-parameter', `${address} is no HOST:PORT`);
   }
 
   async #findToken(): Promise<string> {
