@@ -79,12 +79,10 @@ async function measureManyDisks({ effort, say, signal }: Bench, cluster: Cluster
   // Less the second without work, and half of one that may have begun with it.
   const seconds = (performance.now() - start) / 1000 - 1;
   const idle = await cpuPercent(pidOf(controller), idleSeconds);
-  const after = await kube.writes();
-  const written = countOfOurs(after) - countOfOurs(before);
-  const kinds = [...after].filter(([what, count]) => count > (before.get(what) ?? 0));
-  say(
-    `operator: written meanwhile: ${kinds.map(([what, count]) => `${count - (before.get(what) ?? 0)} ${what}`).join('; ')}`,
-  );
+  const after = [...(await kube.writes())];
+  const written = after.map(([what, count]) => ({ what, count: count - (before.get(what) ?? 0) }));
+  const told = written.filter(({ count }) => count > 0).map(({ what, count }) => `${count} ${what}`);
+  say(`operator: written meanwhile: ${told.join('; ')}`);
   const name = `${objects} DiskImages`;
   return [
     medianResult(`${name}: controller started to steady state`, 's', [seconds], { atMost: 30 }),
@@ -94,7 +92,7 @@ async function measureManyDisks({ effort, say, signal }: Bench, cluster: Cluster
     medianResult(`${name}: most memory of the controller`, 'MB', [await megabytes(pidOf(controller), 'VmHWM')]),
     medianResult(`${name}: CPU of the controller, idle`, '%', [idle], { atMost: 1 }),
     // One is declared and placed meanwhile: made, given a node, and told so.
-    medianResult(`${name}: needless writes`, 'writes', [Math.max(0, written - 3)], { atMost: 0 }),
+    medianResult(`${name}: needless writes`, 'writes', [Math.max(0, countOfOurs(written) - 3)], { atMost: 0 }),
   ];
 }
 
@@ -109,8 +107,8 @@ async function settled({ kube }: Cluster): Promise<void> {
   if (!(await pollUntil(isSettled, { timeoutMs: 900_000, intervalMs: 5000 }))) throw new Error('it does not settle');
 }
 
-function countOfOurs(writes: ReadonlyMap<string, number>): number {
-  return [...writes].reduce((sum, [what, count]) => sum + (what.includes('lamina.storage') ? count : 0), 0);
+function countOfOurs(writes: readonly { what: string; count: number }[]): number {
+  return writes.reduce((sum, { what, count }) => sum + (what.includes('lamina.storage') ? count : 0), 0);
 }
 
 function pidOf({ name, pid }: Daemon): number {
