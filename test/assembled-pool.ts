@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { ensureSupervisor } from '../src/engine/supervisor-client.ts';
+import { ensureSupervisor } from '../src/engine/supervisor/supervisor-client.ts';
 import { type LocalPool, openLocalPool } from '../src/roles/local-pool.ts';
 import type { Pool } from '../src/store/pool.ts';
 import { silentLogger } from './fakes/silent-logger.ts';

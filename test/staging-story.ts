@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { DeviceFreezer } from '../src/engine/device-freezer.ts';
-import type { Staging } from '../src/engine/staging.ts';
-import type { StagingAccess } from '../src/engine/staging-port.ts';
+import type { DeviceFreezer } from '../src/engine/staging/device-freezer.ts';
+import type { Staging } from '../src/engine/staging/staging.ts';
+import type { StagingAccess } from '../src/engine/staging/staging-port.ts';
 import type { LoopDisks } from './fakes/loop-disks.ts';
 
 export interface StoryScene {

@@ -3,6 +3,9 @@ import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 import { findCondition } from '../kube/conditions.ts';
 import { keyOf } from '../kube/objects.ts';
 
+/** Where what a DiskImage starts from is, as the controller found it and wrote it into its status. */
+export type Origin = NonNullable<DiskImage['status']['origin']>;
+
 /** What a DiskImage starts from, as the index of origins has it: `DiskImage media/debian`; nothing where that is no object. */
 export function originOfImage({ metadata: { namespace }, spec: { source } }: DiskImage): string[] {
   switch (source.type) {

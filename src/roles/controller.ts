@@ -5,11 +5,11 @@ import { listSteps } from '../lib/checkpoint.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';
 import type { Logger } from '../lib/logger.ts';
-import { controllerSteps } from '../reconcile/controller-steps.ts';
+import { controllerSteps } from '../reconcile/cluster/controller-steps.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { type ControllerMetrics, createControllerMetrics } from '../telemetry/metrics.ts';
 import { type Cluster, connectCluster } from './cluster.ts';
-import { ControllerPlugin } from './controller-plugin.ts';
+import { ControllerPlugin } from './controller-plugin/controller-plugin.ts';
 import { serve } from './serve.ts';
 
 /** How long running calls may take to end when the process is told to stop: they are told to, too. */

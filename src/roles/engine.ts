@@ -1,5 +1,5 @@
 import type { EngineConfig } from '../config/engine.ts';
-import { runSupervisor } from '../engine/supervisor.ts';
+import { runSupervisor } from '../engine/supervisor/supervisor.ts';
 import { createLogger } from '../telemetry/log.ts';
 
 /** `lamina engine`: the supervisor and nothing else, so that its process stays small and hardly ever changes. */

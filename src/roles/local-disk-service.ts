@@ -12,8 +12,8 @@ import type {
   SizeRange,
   SnapshotInfo,
 } from '../csi/controller/disk-service.ts';
-import type { DiskContext } from '../engine/disk-context.ts';
-import type { Disks } from '../engine/disks.ts';
+import type { DiskContext } from '../engine/disks/disk-context.ts';
+import type { Disks } from '../engine/disks/disks.ts';
 import { maximumSizeBytes, minimumSizeBytes } from '../store/create-disk.ts';
 import type { DiskRecord, SnapshotRecord } from '../store/records.ts';
 import { takesSpaceAtOnce } from '../store/space.ts';

@@ -1,14 +1,14 @@
 import path from 'node:path';
 import type { NodeConfig } from '../config/node.ts';
-import { runDirectory } from '../engine/run-directory.ts';
-import { SupervisorClient } from '../engine/supervisor-client.ts';
+import { runDirectory } from '../engine/supervisor/run-directory.ts';
+import { SupervisorClient } from '../engine/supervisor/supervisor-client.ts';
 import { TokenReview } from '../kube/token-review.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createNodeMetrics } from '../telemetry/metrics.ts';
 import { connectCluster } from './cluster.ts';
-import { NodePlugin } from './node-plugin.ts';
+import { NodePlugin } from './node-plugin/node-plugin.ts';
 import { serve } from './serve.ts';
 
 /** How long running calls may take to end when the process is told to stop. */

@@ -1,6 +1,6 @@
 import { definitionName, kinds } from '../api/kinds.ts';
 import { apiGroup, transferSignerName } from '../api/names.ts';
-import { authoritySecretName } from '../reconcile/transfer-authorities.ts';
+import { authoritySecretName } from '../reconcile/cluster/transfer-authorities.ts';
 
 export type Verb = 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch' | 'delete' | 'approve' | 'sign';
 

@@ -1,10 +1,10 @@
 import { defaultPoolName } from '../api/names.ts';
 import type { StandaloneConfig } from '../config/standalone.ts';
-import { watchDaemons } from '../engine/daemon-watch.ts';
-import { Staging } from '../engine/staging.ts';
-import { freezeSteps, stagingSteps } from '../engine/staging-steps.ts';
-import { engineSteps } from '../engine/steps.ts';
-import { ensureSupervisor } from '../engine/supervisor-client.ts';
+import { watchDaemons } from '../engine/supervisor/daemon-watch.ts';
+import { Staging } from '../engine/staging/staging.ts';
+import { freezeSteps, stagingSteps } from '../engine/staging/staging-steps.ts';
+import { engineSteps } from '../engine/attach/steps.ts';
+import { ensureSupervisor } from '../engine/supervisor/supervisor-client.ts';
 import { untilAborted } from '../lib/abort.ts';
 import { listSteps } from '../lib/checkpoint.ts';
 import { systemClock } from '../lib/clock.ts';

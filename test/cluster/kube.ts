@@ -39,7 +39,7 @@ export async function connectKube(kubeconfig: string) {
       answer?.resume();
       return answer !== null;
     },
-    /** How many requests changed objects, or tried to, by verb and resource; leases, which are renewed all the time, are left out. */
+    /** How many requests changed objects, or tried to, by verb and resource, and the code of those that were refused; leases, which are renewed all the time, are left out. */
     writes: async () => countWrites(await readText(client, '/metrics')),
     close: () => client.close(),
   };
@@ -61,12 +61,14 @@ function countWrites(metrics: string): Map<string, number> {
       group,
       resource,
       subresource,
+      code = '',
     } = Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, text]) => [name, text])) as Record<
       string,
       string
     >;
     if (!['POST', 'PUT', 'PATCH', 'APPLY', 'DELETE'].includes(verb) || notOurs.includes(resource ?? '')) continue;
-    const what = `${verb} ${[resource, group, subresource].filter(Boolean).join('.')}`;
+    const refused = code.startsWith('2') ? [] : [`refused with ${code}`];
+    const what = [verb, [resource, group, subresource].filter(Boolean).join('.'), ...refused].join(' ');
     counts.set(what, (counts.get(what) ?? 0) + Number(value));
   }
   return counts;

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Attachment, BlockDevice } from '../../src/engine/attachment.ts';
-import type { DiskAccess } from '../../src/engine/staging-port.ts';
+import type { Attachment, BlockDevice } from '../../src/engine/attach/attachment.ts';
+import type { DiskAccess } from '../../src/engine/staging/staging-port.ts';
 import { blockDeviceNumber, claimUnused } from '../../src/host/block-device.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { type DiskRecord, diskRecordSchema } from '../../src/store/records.ts';

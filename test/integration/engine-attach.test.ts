@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { engineSteps } from '../../src/engine/steps.ts';
+import { engineSteps } from '../../src/engine/attach/steps.ts';
 import { blockDeviceSizeBytes } from '../../src/host/block-device.ts';
 import { hasDirectIo, listLoopDevices } from '../../src/host/loop.ts';
 import { MiB } from '../../src/lib/bytes.ts';

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { randomFillSync } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
-import { daemonIdOf, runDirectory } from '../../src/engine/run-directory.ts';
+import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
 import { EngineBench, sh } from '../engine-bench.ts';

@@ -4,7 +4,7 @@ import { groupVersion } from '../../src/api/names.ts';
 import { diskPools } from '../../src/api/objects.ts';
 import { volumeSnapshotContentType } from '../../src/kube/core-kinds.ts';
 import { volumeSnapshotType } from '../../src/kube/storage-kinds.ts';
-import { ExportedContents } from '../../src/reconcile/exported-content.ts';
+import { ExportedContents } from '../../src/reconcile/node/exported-content.ts';
 import type { ExportedResource } from '../../src/transfer/user-request.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { NodeScene, systemNamespace } from '../node-scene.ts';

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { engineSteps } from '../../src/engine/steps.ts';
-import { freezeSteps, stagingSteps } from '../../src/engine/staging-steps.ts';
+import { engineSteps } from '../../src/engine/attach/steps.ts';
+import { freezeSteps, stagingSteps } from '../../src/engine/staging/staging-steps.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
 import { checkPool } from '../../src/store/check.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { NbdBackend } from '../../src/engine/nbd-backend.ts';
-import { daemonIdOf, runDirectory } from '../../src/engine/run-directory.ts';
+import { NbdBackend } from '../../src/engine/attach/nbd-backend.ts';
+import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
 import { connectNbdDevice, findNbdDevice, hasKernelNbd } from '../../src/host/nbd.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { imageBlockdev } from '../../src/qemu/blockdev.ts';

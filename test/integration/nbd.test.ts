@@ -12,7 +12,8 @@ it(
   'attaches disks by the network block devices of a kernel that has them (test/vm/nbd.test.ts, emulated)',
   async (context) => {
     // The first start of a program takes up to half a minute there, which no deadline of the engine allows for.
-    const warmUp = 'qemu-storage-daemon --version && node -e "await import(\'/lamina/src/engine/supervisor.ts\')"';
+    const warmUp =
+      'qemu-storage-daemon --version && node -e "await import(\'/lamina/src/engine/supervisor/supervisor.ts\')"';
     const command = ['bash', '-c', `${warmUp} && vitest run --project vm --reporter=verbose`];
     const { exitCode, stdout, stderr } = await run(machine, ['--timeout', '900', '--memory', '2048', ...command], {
       timeoutMs: 20 * minute,

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
-import { findOrphans } from '../../src/reconcile/orphans.ts';
+import { findOrphans } from '../../src/reconcile/node/orphans.ts';
 import { diskIdOf } from '../../src/store/ids.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { NodeScene, systemNamespace } from '../node-scene.ts';

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { configMapType, secretType } from '../../src/kube/core-kinds.ts';
 import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
-import { findOrphans } from '../../src/reconcile/orphans.ts';
+import { findOrphans } from '../../src/reconcile/node/orphans.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { ImageServer } from '../fakes/image-server.ts';
 import { makeImage } from '../import-scene.ts';

@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { proveEngine } from '../../src/engine/proof.ts';
-import { runDirectory } from '../../src/engine/run-directory.ts';
-import { selectDataPath, selfTestDiskId } from '../../src/engine/self-test.ts';
-import { SupervisorClient } from '../../src/engine/supervisor-client.ts';
+import { proveEngine } from '../../src/engine/attach/proof.ts';
+import { runDirectory } from '../../src/engine/supervisor/run-directory.ts';
+import { selectDataPath, selfTestDiskId } from '../../src/engine/attach/self-test.ts';
+import { SupervisorClient } from '../../src/engine/supervisor/supervisor-client.ts';
 import { hasKernelNbd } from '../../src/host/nbd.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { MemoryLogger } from '../fakes/memory-logger.ts';

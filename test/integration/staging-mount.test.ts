@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { StagingAccess } from '../../src/engine/staging-port.ts';
+import type { StagingAccess } from '../../src/engine/staging/staging-port.ts';
 import { canGrowMounted } from '../../src/host/filesystem.ts';
 import { readMounts } from '../../src/host/mountinfo.ts';
 import { GiB, MiB } from '../../src/lib/bytes.ts';

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { daemonIdOf, runDirectory } from '../../src/engine/run-directory.ts';
-import { maxRequestBytes } from '../../src/engine/supervisor-protocol.ts';
+import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
+import { maxRequestBytes } from '../../src/engine/supervisor/supervisor-protocol.ts';
 import { EngineBench } from '../engine-bench.ts';
 
 let bench: EngineBench;

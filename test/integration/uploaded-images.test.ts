@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskPools } from '../../src/api/objects.ts';
 import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
-import { UploadSinks } from '../../src/reconcile/upload-sinks.ts';
+import { UploadSinks } from '../../src/reconcile/node/upload-sinks.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { makeImage } from '../import-scene.ts';
 import { NodeScene } from '../node-scene.ts';

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
-import { nodeSteps } from '../../src/reconcile/node-steps.ts';
+import { nodeSteps } from '../../src/reconcile/node/node-steps.ts';
 import { storeSteps } from '../../src/store/steps.ts';
 import type { Volume } from '../cluster/kinds.ts';
 import { until } from '../cluster/until.ts';

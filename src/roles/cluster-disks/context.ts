@@ -9,10 +9,10 @@ import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { withDeadline } from '../../lib/deadline.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import type { Caches } from '../../reconcile/caches.ts';
+import type { Caches } from '../../reconcile/cluster/caches.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import type { ControllerStep } from '../../reconcile/controller-steps.ts';
-import type { PoolRooms } from '../../reconcile/pool-rooms.ts';
+import type { ControllerStep } from '../../reconcile/cluster/controller-steps.ts';
+import type { PoolRooms } from '../../reconcile/cluster/pool-rooms.ts';
 
 /** What the operations on disks and snapshots of a cluster work with. */
 export interface ClusterDiskContext {

@@ -6,7 +6,7 @@ import { formatBytes } from '../../lib/bytes.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
 import type { DiskImage } from '../../api/objects.ts';
-import { roomFor } from '../../reconcile/placement.ts';
+import { roomFor } from '../../reconcile/cluster/placement.ts';
 import { chooseSize } from '../../store/create-disk.ts';
 import { takesSpaceAtOnce } from '../../store/space.ts';
 import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './context.ts';

@@ -2,8 +2,8 @@ import type { CreateDiskRequest, Placement } from '../../csi/controller/disk-ser
 import { isBeingDeleted, refOf } from '../../kube/objects.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import { chooseNode } from '../../reconcile/placement.ts';
-import type { PoolRooms } from '../../reconcile/pool-rooms.ts';
+import { chooseNode } from '../../reconcile/cluster/placement.ts';
+import type { PoolRooms } from '../../reconcile/cluster/pool-rooms.ts';
 import { type ClusterDiskContext, isObjectName, readOfCsi, refIn } from './context.ts';
 import { isMade, isTaken } from './info.ts';
 

@@ -12,7 +12,7 @@ import type {
 import { imageKeyOf } from '../../csi/controller/messages.ts';
 import { keyOf } from '../../kube/objects.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import { roomFor } from '../../reconcile/placement.ts';
+import { roomFor } from '../../reconcile/cluster/placement.ts';
 import { maximumSizeBytes, minimumSizeBytes } from '../../store/create-disk.ts';
 import { diskIdOf, snapshotIdOf } from '../../store/ids.ts';
 import { takesSpaceAtOnce } from '../../store/space.ts';

@@ -6,8 +6,8 @@ import { namespaceType, persistentVolumeClaimType, persistentVolumeType } from '
 import { storageClassType } from '../../../src/kube/storage-kinds.ts';
 import { GiB } from '../../../src/lib/bytes.ts';
 import { listSteps } from '../../../src/lib/checkpoint.ts';
-import { type ControllerStep, controllerSteps } from '../../../src/reconcile/controller-steps.ts';
-import { copyOf } from '../../../src/reconcile/copy-object.ts';
+import { type ControllerStep, controllerSteps } from '../../../src/reconcile/cluster/controller-steps.ts';
+import { copyOf } from '../../../src/reconcile/cluster/copy-object.ts';
 import type { FakeObject } from '../../fakes/api-objects.ts';
 import type { FakeClusterNode } from '../../fakes/cluster-node.ts';
 import { ClusterScene, failureOf, systemNamespace, until } from '../../fakes/cluster-scene.ts';

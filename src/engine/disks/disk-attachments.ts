@@ -1,0 +1,74 @@
+import type { DiskRecord } from '../../store/records.ts';
+import { settleSnapshots } from '../../store/recover.ts';
+import type { Attachment, BlockDevice } from '../attach/attachment.ts';
+import { attachRequest, type DiskContext, isThick } from './disk-context.ts';
+import { findLive } from './live-disk.ts';
+
+/** Makes disks block devices of this node and back, each under its lock. All methods throw `disk-not-found`. */
+export class DiskAttachments {
+  readonly #context: DiskContext;
+  readonly #onDetached: () => void;
+
+  /** @param onDetached called when a disk's layers are free to be merged */
+  constructor(context: DiskContext, onDetached: () => void) {
+    this.#context = context;
+    this.#onDetached = onDetached;
+  }
+
+  disk(diskId: string): DiskRecord {
+    return this.#context.pool.disk(diskId);
+  }
+
+  isThick(diskId: string): boolean {
+    return isThick(this.#context.pool, this.disk(diskId));
+  }
+
+  /** Idempotent. @throws LaminaError `engine-dead` where its daemon died: detach first */
+  async attach(diskId: string): Promise<BlockDevice> {
+    const { pool, attacher, locks } = this.#context;
+    this.disk(diskId);
+    return locks.run(diskId, async () => {
+      const { id } = this.disk(diskId);
+      await settleSnapshots(pool, id, await findLive(this.#context, this.disk(diskId)));
+      await pool.markAttached(id);
+      try {
+        return await attacher.attach(attachRequest(pool, this.disk(diskId)));
+      } finally {
+        if (!(await this.#find(this.disk(diskId)))) pool.markDetached(id);
+      }
+    });
+  }
+
+  /** Idempotent. @throws LaminaError `disk-in-use` while it is open */
+  async detach(diskId: string): Promise<void> {
+    const { pool, attacher, locks } = this.#context;
+    await locks.run(diskId, async () => {
+      const disk = this.disk(diskId);
+      await attacher.detach(attachRequest(pool, disk));
+      pool.markDetached(disk.id);
+    });
+    this.#onDetached();
+  }
+
+  async attachment(diskId: string): Promise<Attachment | null> {
+    return this.#find(this.disk(diskId));
+  }
+
+  /** Makes the device as big as the disk's record says. */
+  async growDevice(diskId: string): Promise<void> {
+    const { pool, attacher, locks } = this.#context;
+    await locks.run(diskId, async () => {
+      const disk = this.disk(diskId);
+      await attacher.resize(attachRequest(pool, disk), disk.sizeBytes);
+    });
+  }
+
+  async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
+    const { pool, locks } = this.#context;
+    await locks.run(diskId, () => pool.putDisk({ ...this.disk(diskId), filesystem }));
+  }
+
+  #find(disk: DiskRecord): Promise<Attachment | null> {
+    return this.#context.attacher.find(attachRequest(this.#context.pool, disk));
+  }
+}

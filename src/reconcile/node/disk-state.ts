@@ -1,0 +1,51 @@
+import { stat } from 'node:fs/promises';
+import { formatQuantity, formatRoundedQuantity } from '../../lib/quantity.ts';
+import type { DiskRecord } from '../../store/records.ts';
+import type { ServedPool } from './node-pools.ts';
+
+/** What a node finds of a disk. */
+export interface DiskState {
+  disk: DiskRecord;
+  format: 'qcow2' | 'raw';
+  /** Of its own file. */
+  allocatedBytes: number;
+  chainDepth: number;
+  attached: boolean;
+  unhealthy: { reason: 'EngineDead' | 'EngineUnresponsive' | 'DiskDamaged'; message: string } | null;
+}
+
+export async function describeDisk(
+  { context, attachments, staging }: ServedPool,
+  disk: DiskRecord,
+): Promise<DiskState> {
+  const { pool } = context;
+  const chain = pool.chain(disk.head);
+  const [head] = chain;
+  const { blocks } = await stat(pool.layout.layerData(disk.head, pool.layer(disk.head).format));
+  // What is not attached has no daemon and no mount to be looked at.
+  const attachment = pool.isAttached(disk.id) ? await attachments.attachment(disk.id) : null;
+  const message = attachment ? await staging.health(disk.id) : null;
+  const reasons = { dead: 'EngineDead', unresponsive: 'EngineUnresponsive', healthy: 'DiskDamaged' } as const;
+  return {
+    disk,
+    format: head?.format ?? 'qcow2',
+    allocatedBytes: blocks * 512,
+    chainDepth: chain.length,
+    attached: attachment?.device !== null && attachment !== null,
+    unhealthy: attachment && message !== null ? { reason: reasons[attachment.state], message } : null,
+  };
+}
+
+/** The members of a DiskImage's status that say so. */
+export function statusOfDisk({ disk, format, allocatedBytes, chainDepth, attached }: DiskState, nodeName: string) {
+  return {
+    diskId: disk.id,
+    nodeName,
+    virtualSize: formatQuantity(disk.sizeBytes),
+    allocated: formatRoundedQuantity(allocatedBytes, 'up'),
+    format,
+    chainDepth,
+    attached,
+    progress: null,
+  };
+}

@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto';
+import { transferSignerName } from '../../api/names.ts';
+import type { CertificateSigningRequest } from '../../kube/certificate-requests.ts';
+import type { ResourceClient } from '../../kube/resource-client.ts';
+import { type Clock, pause } from '../../lib/clock.ts';
+import { LaminaError, messageOf } from '../../lib/errors.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { needsRenewal, newCertificateRequest } from '../../transfer/certificates.ts';
+import type { Credentials } from '../../transfer/credentials.ts';
+
+export interface NodeCredentialsOptions {
+  requests: ResourceClient<CertificateSigningRequest>;
+  nodeName: string;
+  /** Called with each new certificate. */
+  onChange: (credentials: Credentials) => Promise<void>;
+  clock: Clock;
+  random: () => number;
+  logger: Logger;
+}
+
+const lookMs = 60_000;
+const pollMs = 500;
+/** As long as a controller may take to be elected, and more. */
+const answerMs = 60_000;
+
+/** The certificate by which other nodes know this one: asked for of the controller, and again in time. Kept in memory only. */
+export class NodeCredentials {
+  readonly #options: NodeCredentialsOptions;
+  #current: Credentials | undefined;
+  #complaint = '';
+
+  constructor(options: NodeCredentialsOptions) {
+    this.#options = options;
+  }
+
+  /** @throws LaminaError `peer-unavailable` before there are any */
+  readonly current = (): Credentials => {
+    if (this.#current) return this.#current;
+    throw new LaminaError(
+      'peer-unavailable',
+      `this node has no certificate yet, by which others would know it${this.#complaint ? `: ${this.#complaint}` : ''}`,
+    );
+  };
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, random, logger, onChange } = this.#options;
+    let told: Credentials | undefined;
+    while (!signal.aborted) {
+      try {
+        if (!this.#current || needsRenewal(this.#current.certificate, clock.now())) {
+          this.#current = await this.#obtain(signal);
+          logger.info({}, 'got a certificate for transfers between nodes');
+        }
+        if (told !== this.#current) await onChange(this.#current);
+        told = this.#current;
+        this.#complaint = '';
+      } catch (error) {
+        if (signal.aborted) return;
+        if (messageOf(error) !== this.#complaint) logger.warn({ error }, 'this node takes no part in transfers yet');
+        this.#complaint = messageOf(error);
+      }
+      await pause(clock, lookMs * (0.75 + random() / 2), signal);
+    }
+  }
+
+  async #obtain(signal: AbortSignal): Promise<Credentials> {
+    const { requests, nodeName, clock } = this.#options;
+    const { key, request } = await newCertificateRequest();
+    const name = `lamina-${nodeName}-${randomBytes(5).toString('hex')}`;
+    const manifest = {
+      metadata: { name },
+      spec: {
+        signerName: transferSignerName,
+        request: Buffer.from(request).toString('base64'),
+        usages: ['digital signature', 'server auth', 'client auth'],
+      },
+    };
+    await requests.create(manifest, { signal });
+    const endMs = clock.elapsedMs() + answerMs;
+    while (clock.elapsedMs() < endMs) {
+      await pause(clock, pollMs, signal);
+      signal.throwIfAborted();
+      const answer = await requests.get({ name }, { signal });
+      if (answer?.refusal !== undefined) {
+        throw new LaminaError('peer-untrusted', `the CertificateSigningRequest ${name} was denied: ${answer.refusal}`);
+      }
+      if (answer?.certificate !== undefined) return credentialsOf(answer.certificate, key);
+    }
+    throw new LaminaError(
+      'timeout',
+      `nobody has signed the CertificateSigningRequest ${name}; is a controller elected?`,
+    );
+  }
+}
+
+/** The node's certificate comes first, then all authorities. */
+function credentialsOf(chain: string, key: string): Credentials {
+  const [certificate, ...authorities] =
+    chain.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g) ?? [];
+  if (certificate === undefined || authorities.length === 0) {
+    throw new LaminaError('peer-untrusted', 'what was signed is no certificate with its authorities');
+  }
+  return { certificate, key, authorities };
+}

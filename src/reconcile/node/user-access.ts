@@ -1,0 +1,11 @@
+import { apiGroup } from '../../api/names.ts';
+import type { ResourceAccess } from '../../kube/token-review.ts';
+import { volumeSnapshotType } from '../../kube/storage-kinds.ts';
+import type { UserRequest } from '../../transfer/user-request.ts';
+
+/** What RBAC has to allow for a request: to `get` the subresource `export`, or to `update` the subresource `upload`. */
+export function accessOf({ action, resource, namespace, name }: UserRequest): ResourceAccess {
+  const group = resource === 'volumesnapshots' ? volumeSnapshotType.group : apiGroup;
+  const verb = action === 'export' ? 'get' : 'update';
+  return { group, resource, subresource: action, namespace, name, verb };
+}
