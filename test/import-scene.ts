@@ -16,7 +16,7 @@ import type {
   UploadSource,
 } from '../src/transfer/import/import-request.ts';
 import { keptUpload, receiveUpload } from '../src/transfer/import/receive-upload.ts';
-import type { ImportStep } from '../src/transfer/steps.ts';
+import type { ImportStep } from '../src/transfer/layers/steps.ts';
 import { type DetachedPool, openDetachedPool, removeDirectory, temporaryDirectory } from './detached-pool.ts';
 
 export function importContext(

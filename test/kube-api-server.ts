@@ -6,7 +6,7 @@ import { request } from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Connection } from '../src/kube/connection.ts';
+import type { Connection } from '../src/kube/client/connection.ts';
 import { pollUntil } from '../src/lib/poll.ts';
 
 export interface ApiAnswer {

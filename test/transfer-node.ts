@@ -3,11 +3,11 @@ import { systemClock } from '../src/lib/clock.ts';
 import { TokenBucket } from '../src/lib/token-bucket.ts';
 import { recordVersion, type SnapshotRecord } from '../src/store/records.ts';
 import { SpaceGuard } from '../src/store/space.ts';
-import type { Credentials } from '../src/transfer/credentials.ts';
-import { type FetchedContent, type FetchRequest, LayerReceiver } from '../src/transfer/layer-receiver.ts';
-import { LayerServer } from '../src/transfer/layer-server.ts';
-import type { Peer } from '../src/transfer/peer.ts';
-import type { TransferStep } from '../src/transfer/steps.ts';
+import type { Credentials } from '../src/transfer/identity/credentials.ts';
+import { type FetchedContent, type FetchRequest, LayerReceiver } from '../src/transfer/layers/layer-receiver.ts';
+import { LayerServer } from '../src/transfer/layers/layer-server.ts';
+import type { Peer } from '../src/transfer/layers/peer.ts';
+import type { TransferStep } from '../src/transfer/layers/steps.ts';
 import { type DetachedPool, openDetachedPool } from './detached-pool.ts';
 import { MemoryLogger } from './fakes/memory-logger.ts';
 

@@ -9,10 +9,15 @@ import { selfSignedCertificate } from '../src/lib/certificate.ts';
 import { systemClock } from '../src/lib/clock.ts';
 import { TokenBucket } from '../src/lib/token-bucket.ts';
 import type { Pool } from '../src/store/pool.ts';
-import { ExportCache } from '../src/transfer/export-cache.ts';
-import type { UploadSink } from '../src/transfer/take-upload.ts';
-import type { UserRequest } from '../src/transfer/user-request.ts';
-import { type ExportedContent, type Found, UserServer, type UserServerOptions } from '../src/transfer/user-server.ts';
+import { ExportCache } from '../src/transfer/users/export-cache.ts';
+import type { UploadSink } from '../src/transfer/users/take-upload.ts';
+import type { UserRequest } from '../src/transfer/users/user-request.ts';
+import {
+  type ExportedContent,
+  type Found,
+  UserServer,
+  type UserServerOptions,
+} from '../src/transfer/users/user-server.ts';
 import { MemoryLogger } from './fakes/memory-logger.ts';
 
 const exec = promisify(execFile);

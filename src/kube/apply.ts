@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { LaminaError } from '../lib/errors.ts';
 import type { KubeObject, Manifest, ObjectMeta } from './objects.ts';
-import type { ApplyOptions, PatchOptions, ResourceClient } from './resource-client.ts';
-import { apiVersionOf } from './resource-type.ts';
+import type { ApplyOptions, PatchOptions, ResourceClient } from './client/resource-client.ts';
+import { apiVersionOf } from './client/resource-type.ts';
 
 /** A JSON merge patch (RFC 7386): null removes a member, lists are replaced as a whole. */
 export interface MergePatch {

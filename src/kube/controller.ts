@@ -3,9 +3,9 @@ import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { WorkQueue } from '../lib/work-queue.ts';
-import { isConflict, retryAfterMsOf } from './api-error.ts';
+import { isConflict, retryAfterMsOf } from './client/api-error.ts';
 import type { KubeObject } from './objects.ts';
-import type { Reflector } from './reflector.ts';
+import type { Reflector } from './cache/reflector.ts';
 
 /** Nothing to do until something changes; or to be looked at again, whatever happens. */
 export type ReconcileResult = 'done' | { againAfterMs: number };

@@ -1,7 +1,7 @@
-import { isConflict, isObjectMissing } from './api-error.ts';
+import { isConflict, isObjectMissing } from './client/api-error.ts';
 import { patchObject } from './apply.ts';
 import { isBeingDeleted, type KubeObject } from './objects.ts';
-import type { CallOptions, ResourceClient } from './resource-client.ts';
+import type { CallOptions, ResourceClient } from './client/resource-client.ts';
 
 export function hasFinalizer({ metadata }: KubeObject, finalizer: string): boolean {
   return metadata.finalizers?.includes(finalizer) ?? false;

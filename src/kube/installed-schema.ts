@@ -4,10 +4,10 @@ import { Backoff } from '../lib/backoff.ts';
 import { type Clock, pause } from '../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import type { KubeClient } from './client.ts';
+import type { KubeClient } from './client/client.ts';
 import type { KubeObject } from './objects.ts';
-import { ResourceClient } from './resource-client.ts';
-import type { ResourceType } from './resource-type.ts';
+import { ResourceClient } from './client/resource-client.ts';
+import type { ResourceType } from './client/resource-type.ts';
 
 const definitionType: ResourceType<KubeObject> = {
   group: 'apiextensions.k8s.io',

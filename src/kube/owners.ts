@@ -1,5 +1,5 @@
 import type { KubeObject, OwnerReference } from './objects.ts';
-import { apiVersionOf, type ResourceType } from './resource-type.ts';
+import { apiVersionOf, type ResourceType } from './client/resource-type.ts';
 
 /**
  * A reference to an owner of the same namespace, or of none: the object is deleted with it. At most one owner is the

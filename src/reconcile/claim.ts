@@ -1,6 +1,6 @@
 import { annotations } from '../api/names.ts';
 import type { DiskImage } from '../api/objects.ts';
-import type { EventSubject } from '../kube/events.ts';
+import type { EventSubject } from '../kube/events/events.ts';
 import { refOf } from '../kube/objects.ts';
 
 /** How csi-provisioner names volumes: after the uid of the claim. */

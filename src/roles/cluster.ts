@@ -1,8 +1,8 @@
 import type { ClusterConfig } from '../config/cluster.ts';
-import { ApiClient } from '../kube/client.ts';
-import type { Connection } from '../kube/connection.ts';
-import { inClusterConnection } from '../kube/in-cluster.ts';
-import { kubeconfigConnection } from '../kube/kubeconfig.ts';
+import { ApiClient } from '../kube/client/client.ts';
+import type { Connection } from '../kube/client/connection.ts';
+import { inClusterConnection } from '../kube/client/in-cluster.ts';
+import { kubeconfigConnection } from '../kube/client/kubeconfig.ts';
 import type { Clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 

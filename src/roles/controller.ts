@@ -1,6 +1,6 @@
 import type { ControllerConfig } from '../config/controller.ts';
 import { assertInstalledSchema } from '../kube/installed-schema.ts';
-import { TokenReview } from '../kube/token-review.ts';
+import { TokenReview } from '../kube/client/token-review.ts';
 import { listSteps } from '../lib/checkpoint.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { killingCheckpoint } from '../lib/kill-at.ts';

@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { NodeConfig } from '../config/node.ts';
 import { runDirectory } from '../engine/supervisor/run-directory.ts';
 import { SupervisorClient } from '../engine/supervisor/supervisor-client.ts';
-import { TokenReview } from '../kube/token-review.ts';
+import { TokenReview } from '../kube/client/token-review.ts';
 import { systemClock as clock } from '../lib/clock.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { createLogger } from '../telemetry/log.ts';

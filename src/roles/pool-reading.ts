@@ -1,7 +1,7 @@
 import { diskPoolName } from '../api/names.ts';
 import type { DiskPool } from '../api/objects.ts';
 import type { DiskContext } from '../engine/disks/disk-context.ts';
-import type { ObjectCache } from '../kube/object-cache.ts';
+import type { ObjectCache } from '../kube/cache/object-cache.ts';
 import type { NodePools } from '../reconcile/node/node-pools.ts';
 import { allocatedBytes } from '../store/allocated.ts';
 import type { PoolReading } from '../telemetry/pool-metrics.ts';

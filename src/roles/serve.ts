@@ -1,5 +1,5 @@
 import { type CsiServer, type CsiServerOptions, startCsiServer } from '../csi/server.ts';
-import type { TokenReview } from '../kube/token-review.ts';
+import type { TokenReview } from '../kube/client/token-review.ts';
 import { type HealthOptions, startHealthServer } from '../telemetry/health.ts';
 
 export interface ServeOptions extends Pick<HealthOptions, 'ready' | 'clock' | 'logger'> {

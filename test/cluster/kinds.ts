@@ -1,5 +1,5 @@
 import type { KubeObject } from '../../src/kube/objects.ts';
-import type { ResourceType } from '../../src/kube/resource-type.ts';
+import type { ResourceType } from '../../src/kube/client/resource-type.ts';
 
 /** Kinds of Kubernetes and of its snapshot API, with the fields that the stories look at. */
 

@@ -1,9 +1,9 @@
 import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
-import { ApiClient } from '../../src/kube/client.ts';
-import { kubeconfigConnection } from '../../src/kube/kubeconfig.ts';
+import { ApiClient } from '../../src/kube/client/client.ts';
+import { kubeconfigConnection } from '../../src/kube/client/kubeconfig.ts';
 import type { KubeObject } from '../../src/kube/objects.ts';
-import { ResourceClient } from '../../src/kube/resource-client.ts';
-import type { ResourceType } from '../../src/kube/resource-type.ts';
+import { ResourceClient } from '../../src/kube/client/resource-client.ts';
+import type { ResourceType } from '../../src/kube/client/resource-type.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import * as kinds from './kinds.ts';
 

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { parse, stringify } from 'yaml';
-import { isAlreadyExists } from '../../src/kube/api-error.ts';
+import { isAlreadyExists } from '../../src/kube/client/api-error.ts';
 import type { Manifest } from '../../src/kube/objects.ts';
 import { permissions } from '../../src/roles/permissions.ts';
 import type { Kube } from './kube.ts';

@@ -1,6 +1,6 @@
 import { driverName, parameterNames } from '../../src/api/names.ts';
 import type { Manifest } from '../../src/kube/objects.ts';
-import type { ResourceType } from '../../src/kube/resource-type.ts';
+import type { ResourceType } from '../../src/kube/client/resource-type.ts';
 import * as kinds from './kinds.ts';
 
 export const systemNamespace = 'lamina-system';

@@ -1,6 +1,6 @@
 import { nodeTopologyKey } from '../../src/api/names.ts';
 import type { KubeObject } from '../../src/kube/objects.ts';
-import type { ResourceClient } from '../../src/kube/resource-client.ts';
+import type { ResourceClient } from '../../src/kube/client/resource-client.ts';
 import type { Claim, Event, Volume } from './kinds.ts';
 import type { DiskImage, Kube } from './kube.ts';
 import { claim, type ClaimOptions, pod, type PodOptions, userNamespace } from './objects.ts';

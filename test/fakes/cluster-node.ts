@@ -1,6 +1,6 @@
 import { finalizers } from '../../src/api/names.ts';
 import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
-import { nodeType } from '../../src/kube/core-kinds.ts';
+import { nodeType } from '../../src/kube/kinds/core-kinds.ts';
 import { parseQuantity } from '../../src/lib/quantity.ts';
 import type { FakeChange, FakeObject, FakeType } from './api-objects.ts';
 import type { FakeApiServer } from './api-server.ts';

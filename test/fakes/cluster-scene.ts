@@ -1,20 +1,20 @@
 import { diskImages, diskPools, diskSnapshots } from '../../src/api/objects.ts';
-import { certificateSigningRequestType } from '../../src/kube/certificate-requests.ts';
-import { ApiClient } from '../../src/kube/client.ts';
+import { certificateSigningRequestType } from '../../src/kube/kinds/certificate-requests.ts';
+import { ApiClient } from '../../src/kube/client/client.ts';
 import {
   namespaceType,
   persistentVolumeClaimType,
   persistentVolumeType,
   secretType,
   volumeSnapshotContentType,
-} from '../../src/kube/core-kinds.ts';
-import { ResourceClient } from '../../src/kube/resource-client.ts';
-import { storageClassType, volumeAttributesClassType, volumeSnapshotType } from '../../src/kube/storage-kinds.ts';
+} from '../../src/kube/kinds/core-kinds.ts';
+import { ResourceClient } from '../../src/kube/client/resource-client.ts';
+import { storageClassType, volumeAttributesClassType, volumeSnapshotType } from '../../src/kube/kinds/storage-kinds.ts';
 import { createCaches, type Caches } from '../../src/reconcile/cluster/caches.ts';
 import type { ControllerStep } from '../../src/reconcile/cluster/controller-steps.ts';
 import { PoolRooms } from '../../src/reconcile/cluster/pool-rooms.ts';
-import { eventType } from '../../src/kube/event-series.ts';
-import { EventSender } from '../../src/kube/events.ts';
+import { eventType } from '../../src/kube/events/event-series.ts';
+import { EventSender } from '../../src/kube/events/events.ts';
 import { claimVolumes } from '../../src/roles/controller-plugin/claim-volumes.ts';
 import { ClusterDiskService } from '../../src/roles/cluster-disks/service.ts';
 import type { LaminaError } from '../../src/lib/errors.ts';

@@ -1,7 +1,7 @@
-import { ApiClient } from '../../src/kube/client.ts';
+import { ApiClient } from '../../src/kube/client/client.ts';
 import type { KubeObject } from '../../src/kube/objects.ts';
-import { ResourceClient } from '../../src/kube/resource-client.ts';
-import type { ResourceType } from '../../src/kube/resource-type.ts';
+import { ResourceClient } from '../../src/kube/client/resource-client.ts';
+import type { ResourceType } from '../../src/kube/client/resource-type.ts';
 import { pollUntil } from '../../src/lib/poll.ts';
 import type { FakeObject, FakeType } from './api-objects.ts';
 import { FakeApiServer, type FakeApiServerOptions } from './api-server.ts';

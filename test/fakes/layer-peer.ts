@@ -2,10 +2,16 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import type { ChainDescription, LayerDescription } from '../../src/transfer/chain-description.ts';
-import { type Credentials, tlsOptions } from '../../src/transfer/credentials.ts';
-import { type Frame, frameDigest, maxDataBytes, newFrame, newFramePool } from '../../src/transfer/layer-frames.ts';
-import type { Peer } from '../../src/transfer/peer.ts';
+import type { ChainDescription, LayerDescription } from '../../src/transfer/layers/chain-description.ts';
+import { type Credentials, tlsOptions } from '../../src/transfer/identity/credentials.ts';
+import {
+  type Frame,
+  frameDigest,
+  maxDataBytes,
+  newFrame,
+  newFramePool,
+} from '../../src/transfer/layers/layer-frames.ts';
+import type { Peer } from '../../src/transfer/layers/peer.ts';
 
 type Answer = (response: ServerResponse, request: IncomingMessage) => void | Promise<void>;
 

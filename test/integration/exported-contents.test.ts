@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { groupVersion } from '../../src/api/names.ts';
 import { diskPools } from '../../src/api/objects.ts';
-import { volumeSnapshotContentType } from '../../src/kube/core-kinds.ts';
-import { volumeSnapshotType } from '../../src/kube/storage-kinds.ts';
+import { volumeSnapshotContentType } from '../../src/kube/kinds/core-kinds.ts';
+import { volumeSnapshotType } from '../../src/kube/kinds/storage-kinds.ts';
 import { ExportedContents } from '../../src/reconcile/node/exported-content.ts';
-import type { ExportedResource } from '../../src/transfer/user-request.ts';
+import type { ExportedResource } from '../../src/transfer/users/user-request.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { NodeScene, systemNamespace } from '../node-scene.ts';
 

@@ -7,7 +7,7 @@ import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
 import { checkPool } from '../../src/store/check.ts';
 import { imageSteps } from '../../src/store/steps.ts';
-import { importSteps } from '../../src/transfer/steps.ts';
+import { importSteps } from '../../src/transfer/layers/steps.ts';
 import { openDetachedPool, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { ImageRegistry, layerOf } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { configMapType, secretType } from '../../src/kube/core-kinds.ts';
+import { configMapType, secretType } from '../../src/kube/kinds/core-kinds.ts';
 import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { findOrphans } from '../../src/reconcile/node/orphans.ts';

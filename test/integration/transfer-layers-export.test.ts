@@ -15,8 +15,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, KiB, MiB, TiB } from '../../src/lib/bytes.ts';
 import { recordImage } from '../../src/store/images.ts';
 import { imageIdOf } from '../../src/store/ids.ts';
-import { ClusterSet } from '../../src/transfer/cluster-set.ts';
-import { clusterBitsFor, Qcow2View } from '../../src/transfer/qcow2-view.ts';
+import { ClusterSet } from '../../src/transfer/users/cluster-set.ts';
+import { clusterBitsFor, Qcow2View } from '../../src/transfer/users/qcow2-view.ts';
 import {
   type DetachedPool,
   openDetachedPool,

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
 import { newLayerId } from '../../src/store/ids.ts';
 import { checkPool } from '../../src/store/check.ts';
-import type { LayerDescription } from '../../src/transfer/chain-description.ts';
+import type { LayerDescription } from '../../src/transfer/layers/chain-description.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { frameBytes, framedFile, LayerPeer } from '../fakes/layer-peer.ts';
 import { fetchSnapshot, type TransferNode } from '../transfer-node.ts';

@@ -5,7 +5,7 @@ import { GiB, MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
 import { ifErrno } from '../../src/lib/errors.ts';
 import { checkPool } from '../../src/store/check.ts';
-import { transferSteps } from '../../src/transfer/steps.ts';
+import { transferSteps } from '../../src/transfer/layers/steps.ts';
 import { removeDirectory, temporaryDirectory, writePattern } from '../detached-pool.ts';
 import { fetchSnapshot, type TransferNode } from '../transfer-node.ts';
 import { createDisk, expectSameContent, TransferScene } from '../transfer-scene.ts';

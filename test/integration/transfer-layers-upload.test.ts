@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
-import type { UploadPart, UploadSink } from '../../src/transfer/take-upload.ts';
+import type { UploadPart, UploadSink } from '../../src/transfer/users/take-upload.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
 import { remoteName, UserScene } from '../user-scene.ts';
 

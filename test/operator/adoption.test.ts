@@ -3,7 +3,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { diskPoolName } from '../../src/api/names.ts';
 import type { KubeObject } from '../../src/kube/objects.ts';
-import type { ResourceClient } from '../../src/kube/resource-client.ts';
+import type { ResourceClient } from '../../src/kube/client/resource-client.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { handleOf } from '../cluster/kubelet.ts';
 import { systemNamespace } from '../cluster/objects.ts';

@@ -1,12 +1,12 @@
 import { objectOfRecord, type Place } from '../../api/identity.ts';
 import type { DiskImage, DiskPool, DiskSnapshot } from '../../api/objects.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { isTrue, timestampOf } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import type { EventRecorder } from '../../kube/events.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
-import type { Reflector } from '../../kube/reflector.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { Reflector } from '../../kube/cache/reflector.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { isLaminaError } from '../../lib/errors.ts';

@@ -8,7 +8,10 @@ import {
   type DiskSnapshot,
   diskSnapshots,
 } from '../../api/objects.ts';
-import { type CertificateSigningRequest, certificateSigningRequestType } from '../../kube/certificate-requests.ts';
+import {
+  type CertificateSigningRequest,
+  certificateSigningRequestType,
+} from '../../kube/kinds/certificate-requests.ts';
 import {
   namespaceType,
   type Node,
@@ -19,10 +22,10 @@ import {
   persistentVolumeType,
   type VolumeSnapshotContent,
   volumeSnapshotContentType,
-} from '../../kube/core-kinds.ts';
-import { type Lease, leaseType } from '../../kube/lease.ts';
+} from '../../kube/kinds/core-kinds.ts';
+import { type Lease, leaseType } from '../../kube/election/lease.ts';
 import { isBeingDeleted, type KubeObject, keyOf } from '../../kube/objects.ts';
-import { Reflector, type ReflectorOptions } from '../../kube/reflector.ts';
+import { Reflector, type ReflectorOptions } from '../../kube/cache/reflector.ts';
 import { asksForCopies } from './copies-wanted.ts';
 import { originalOf } from './copy-object.ts';
 import { originOfImage, originOfSnapshot, takenFor } from '../origin.ts';

@@ -1,8 +1,8 @@
 import { annotations } from '../../api/names.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import type { VolumeSnapshotContent } from '../../kube/core-kinds.ts';
+import type { VolumeSnapshotContent } from '../../kube/kinds/core-kinds.ts';
 import { type KubeObject, keyOf } from '../../kube/objects.ts';
-import type { Reflector } from '../../kube/reflector.ts';
+import type { Reflector } from '../../kube/cache/reflector.ts';
 import { type ElectedCaches, indexes } from './caches.ts';
 
 /** Who needs a volume or a snapshot that CSI asked for. */

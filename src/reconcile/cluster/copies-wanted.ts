@@ -1,5 +1,5 @@
 import type { DiskImage } from '../../api/objects.ts';
-import type { Node } from '../../kube/core-kinds.ts';
+import type { Node } from '../../kube/kinds/core-kinds.ts';
 import { isBeingDeleted } from '../../kube/objects.ts';
 
 /** Why a node cannot have a copy. */

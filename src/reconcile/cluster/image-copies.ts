@@ -1,13 +1,13 @@
 import { failureReason } from '../../api/conditions.ts';
 import type { DiskImage } from '../../api/objects.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { writeStatus } from '../../kube/apply.ts';
 import { ConditionReport, findCondition, type Finding, isTrue } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import type { Node } from '../../kube/core-kinds.ts';
-import type { EventRecorder } from '../../kube/events.ts';
+import type { Node } from '../../kube/kinds/core-kinds.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { isLaminaError } from '../../lib/errors.ts';

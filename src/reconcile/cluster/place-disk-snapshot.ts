@@ -2,7 +2,7 @@ import type { DiskSnapshot } from '../../api/objects.ts';
 import { patchObject } from '../../kube/apply.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { type Caches, indexes } from './caches.ts';
 
 export interface DiskSnapshotPlacerOptions {

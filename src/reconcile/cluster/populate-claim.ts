@@ -1,13 +1,17 @@
 import { apiGroup, driverName, nodeTopologyKey, parameterNames } from '../../api/names.ts';
 import type { DiskImage } from '../../api/objects.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import { type PersistentVolume, type PersistentVolumeClaim, selectedNodeAnnotation } from '../../kube/core-kinds.ts';
-import type { EventRecorder } from '../../kube/events.ts';
+import {
+  type PersistentVolume,
+  type PersistentVolumeClaim,
+  selectedNodeAnnotation,
+} from '../../kube/kinds/core-kinds.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
-import type { ClaimWish, StorageClass, VolumeAttributesClass } from '../../kube/storage-kinds.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
+import type { ClaimWish, StorageClass, VolumeAttributesClass } from '../../kube/kinds/storage-kinds.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';

@@ -1,12 +1,12 @@
 import { transferSignerName } from '../../api/names.ts';
-import { type CertificateSigningRequest } from '../../kube/certificate-requests.ts';
+import { type CertificateSigningRequest } from '../../kube/kinds/certificate-requests.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import type { Reflector } from '../../kube/reflector.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { Reflector } from '../../kube/cache/reflector.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { certify, signingAuthority } from '../../transfer/certificates.ts';
+import { certify, signingAuthority } from '../../transfer/identity/certificates.ts';
 import type { TransferAuthorities } from './transfer-authorities.ts';
 
 export interface CertificateSignerOptions {

@@ -3,11 +3,11 @@ import type { DiskPool } from '../../api/objects.ts';
 import { writeStatus } from '../../kube/apply.ts';
 import { ConditionReport, findCondition, timestampOf } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import type { Node } from '../../kube/core-kinds.ts';
-import type { EventRecorder } from '../../kube/events.ts';
-import type { Lease } from '../../kube/lease.ts';
+import type { Node } from '../../kube/kinds/core-kinds.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
+import type { Lease } from '../../kube/election/lease.ts';
 import { keyOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { type ElectedCaches, indexes } from './caches.ts';
 

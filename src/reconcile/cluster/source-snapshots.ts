@@ -1,12 +1,12 @@
 import { failureCode } from '../../api/conditions.ts';
 import { annotations, finalizers } from '../../api/names.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
-import type { EventRecorder } from '../../kube/events.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
 import { isBeingDeleted, keyOf, refOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import { type ElectedCaches, indexes } from './caches.ts';
 import { claimSubject } from '../claim.ts';

@@ -1,10 +1,14 @@
 import { annotations } from '../../api/names.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import type { KubeClient } from '../../kube/client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
 import type { Controller } from '../../kube/controller.ts';
-import { persistentVolumeClaimType, persistentVolumeType, volumeSnapshotContentType } from '../../kube/core-kinds.ts';
+import {
+  persistentVolumeClaimType,
+  persistentVolumeType,
+  volumeSnapshotContentType,
+} from '../../kube/kinds/core-kinds.ts';
 import { keyOf, refOf } from '../../kube/objects.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { type ElectedCaches, handleOfContent, handleOfVolume, indexes } from './caches.ts';
 import { claimantOfSnapshot, claimantOfVolume, isClaimOf, isSnapshotOf, snapshotNameOf } from './claimants.ts';
 import { originOfImage, originOfSnapshot } from '../origin.ts';

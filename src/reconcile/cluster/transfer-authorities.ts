@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { Secret } from '../../kube/core-kinds.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { Secret } from '../../kube/kinds/core-kinds.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { CertifiedKey } from '../../lib/certificate.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
-import { rotateAuthorities } from '../../transfer/certificates.ts';
+import { rotateAuthorities } from '../../transfer/identity/certificates.ts';
 
 /** Long, as every rotation has nodes trust one more. */
 const lifetimeMs = 365 * 24 * 3_600_000;

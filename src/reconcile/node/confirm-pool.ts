@@ -1,9 +1,9 @@
 import { annotations, diskPoolName } from '../../api/names.ts';
 import type { DiskPool } from '../../api/objects.ts';
-import type { KubeClient } from '../../kube/client.ts';
-import { namespaceType } from '../../kube/core-kinds.ts';
-import type { Reflector } from '../../kube/reflector.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
+import { namespaceType } from '../../kube/kinds/core-kinds.ts';
+import type { Reflector } from '../../kube/cache/reflector.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { Backoff } from '../../lib/backoff.ts';
 import { type Clock, pause } from '../../lib/clock.ts';
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';

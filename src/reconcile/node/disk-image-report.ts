@@ -2,7 +2,7 @@ import type { DiskImage } from '../../api/objects.ts';
 import { writeStatus } from '../../kube/apply.ts';
 import { ConditionReport, findCondition } from '../../kube/conditions.ts';
 import type { ReconcileResult } from '../../kube/controller.ts';
-import type { EventNote } from '../../kube/events.ts';
+import type { EventNote } from '../../kube/events/events.ts';
 import type { Failure } from './failures.ts';
 import type { NodeContext } from './node-context.ts';
 

@@ -1,8 +1,8 @@
 import { diskPoolName } from '../../api/names.ts';
 import type { DiskPool } from '../../api/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
-import { memberName } from '../../transfer/identity-names.ts';
-import type { Elsewhere } from '../../transfer/user-server.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
+import { memberName } from '../../transfer/identity/identity-names.ts';
+import type { Elsewhere } from '../../transfer/users/user-server.ts';
 
 /** Where a node gives what a pool of it holds to people. */
 export async function exportAddressOf(

@@ -1,13 +1,13 @@
 import { driverName } from '../../api/names.ts';
 import type { DiskImage, DiskPool, DiskSnapshot } from '../../api/objects.ts';
 import { findCondition } from '../../kube/conditions.ts';
-import type { VolumeSnapshotContent } from '../../kube/core-kinds.ts';
+import type { VolumeSnapshotContent } from '../../kube/kinds/core-kinds.ts';
 import { type ObjectRef, keyOf } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
-import type { VolumeSnapshot } from '../../kube/storage-kinds.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
+import type { VolumeSnapshot } from '../../kube/kinds/storage-kinds.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import type { ExportRequest } from '../../transfer/user-request.ts';
-import type { ExportedContent, Found } from '../../transfer/user-server.ts';
+import type { ExportRequest } from '../../transfer/users/user-request.ts';
+import type { ExportedContent, Found } from '../../transfer/users/user-server.ts';
 import { assertOwnRecord, imageIdOfObject, isRecordOf, snapshotIdOfObject } from '../identity.ts';
 import type { NodeContext } from './node-context.ts';
 import { exportAddressOf } from './export-address.ts';

@@ -4,7 +4,7 @@ import { findCondition } from '../../kube/conditions.ts';
 import type { ReconcileResult } from '../../kube/controller.ts';
 import { keyOf } from '../../kube/objects.ts';
 import { formatBytes } from '../../lib/bytes.ts';
-import type { FetchedContent } from '../../transfer/layer-receiver.ts';
+import type { FetchedContent } from '../../transfer/layers/layer-receiver.ts';
 import { type DiskImageReports, percentOf } from './disk-image-report.ts';
 import type { Origin } from '../origin.ts';
 import type { NodeContext } from './node-context.ts';

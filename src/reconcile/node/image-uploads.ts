@@ -1,6 +1,6 @@
 import { LaminaError } from '../../lib/errors.ts';
 import { type AwaitedImage, keptUpload, receiveUpload } from '../../transfer/import/receive-upload.ts';
-import type { UploadPart, UploadSink } from '../../transfer/take-upload.ts';
+import type { UploadPart, UploadSink } from '../../transfer/users/take-upload.ts';
 import { importContextOf, type CommonImportContext } from './image-imports.ts';
 import type { ServedPool } from './node-pools.ts';
 

@@ -1,8 +1,8 @@
 import type { DiskImage } from '../../api/objects.ts';
-import { ApiError } from '../../kube/api-error.ts';
-import type { ConfigMap, Secret } from '../../kube/core-kinds.ts';
+import { ApiError } from '../../kube/client/api-error.ts';
+import type { ConfigMap, Secret } from '../../kube/kinds/core-kinds.ts';
 import type { KubeObject } from '../../kube/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { ImportSource } from '../../transfer/import/import-request.ts';
 

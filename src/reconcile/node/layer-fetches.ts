@@ -1,8 +1,8 @@
 import { diskPoolName } from '../../api/names.ts';
 import type { DiskPool } from '../../api/objects.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import type { FetchedContent, FetchProgress, LayerReceiver } from '../../transfer/layer-receiver.ts';
+import type { FetchedContent, FetchProgress, LayerReceiver } from '../../transfer/layers/layer-receiver.ts';
 import type { Origin } from '../origin.ts';
 import { BackgroundJobs, type JobState } from './background-jobs.ts';
 import type { ServedPool } from './node-pools.ts';

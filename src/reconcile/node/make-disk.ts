@@ -5,7 +5,7 @@ import { ConditionReport } from '../../kube/conditions.ts';
 import { ifErrno } from '../../lib/errors.ts';
 import { parseQuantity } from '../../lib/quantity.ts';
 import type { DiskRecord } from '../../store/records.ts';
-import type { FetchedContent } from '../../transfer/layer-receiver.ts';
+import type { FetchedContent } from '../../transfer/layers/layer-receiver.ts';
 import { percentOf } from './disk-image-report.ts';
 import { recordNameOf } from '../identity.ts';
 import type { Origin } from '../origin.ts';

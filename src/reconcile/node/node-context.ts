@@ -1,7 +1,7 @@
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
-import type { EventRecorder } from '../../kube/events.ts';
-import type { ObjectCache } from '../../kube/object-cache.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
+import type { ObjectCache } from '../../kube/cache/object-cache.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { ImageImports } from './image-imports.ts';

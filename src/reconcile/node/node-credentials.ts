@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { transferSignerName } from '../../api/names.ts';
-import type { CertificateSigningRequest } from '../../kube/certificate-requests.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { CertificateSigningRequest } from '../../kube/kinds/certificate-requests.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { type Clock, pause } from '../../lib/clock.ts';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { needsRenewal, newCertificateRequest } from '../../transfer/certificates.ts';
-import type { Credentials } from '../../transfer/credentials.ts';
+import { needsRenewal, newCertificateRequest } from '../../transfer/identity/certificates.ts';
+import type { Credentials } from '../../transfer/identity/credentials.ts';
 
 export interface NodeCredentialsOptions {
   requests: ResourceClient<CertificateSigningRequest>;

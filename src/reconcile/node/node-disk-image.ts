@@ -7,7 +7,7 @@ import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
 import { isLaminaError } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
 import type { DiskRecord } from '../../store/records.ts';
-import type { FetchedContent } from '../../transfer/layer-receiver.ts';
+import type { FetchedContent } from '../../transfer/layers/layer-receiver.ts';
 import { claimSubject } from '../claim.ts';
 import { DiskImageReports, lookMs, type Report, retryMs } from './disk-image-report.ts';
 import { describeDisk, type DiskState, statusOfDisk } from './disk-state.ts';

@@ -1,7 +1,7 @@
 import { apiGroup } from '../../api/names.ts';
-import type { ResourceAccess } from '../../kube/token-review.ts';
-import { volumeSnapshotType } from '../../kube/storage-kinds.ts';
-import type { UserRequest } from '../../transfer/user-request.ts';
+import type { ResourceAccess } from '../../kube/client/token-review.ts';
+import { volumeSnapshotType } from '../../kube/kinds/storage-kinds.ts';
+import type { UserRequest } from '../../transfer/users/user-request.ts';
 
 /** What RBAC has to allow for a request: to `get` the subresource `export`, or to `update` the subresource `upload`. */
 export function accessOf({ action, resource, namespace, name }: UserRequest): ResourceAccess {

@@ -1,10 +1,10 @@
 import { annotations } from '../../api/names.ts';
-import type { PersistentVolumeClaim } from '../../kube/core-kinds.ts';
+import type { PersistentVolumeClaim } from '../../kube/kinds/core-kinds.ts';
 import type { KubeObject, ObjectRef } from '../../kube/objects.ts';
 import { keyOf } from '../../kube/objects.ts';
-import { ObjectWatch } from '../../kube/object-watch.ts';
-import type { Reflector } from '../../kube/reflector.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import { ObjectWatch } from '../../kube/cache/object-watch.ts';
+import type { Reflector } from '../../kube/cache/reflector.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { withDeadline } from '../../lib/deadline.ts';

@@ -1,8 +1,8 @@
 import type { CreateDiskRequest, DiskInfo, Placement } from '../../csi/controller/disk-service.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
-import type { ObjectWatch } from '../../kube/object-watch.ts';
+import type { ObjectWatch } from '../../kube/cache/object-watch.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { DiskImage } from '../../api/objects.ts';
 import { chooseSize } from '../../store/create-disk.ts';

@@ -1,5 +1,5 @@
 import type { DiskInfo, SizeRange } from '../../csi/controller/disk-service.ts';
-import { isConflict } from '../../kube/api-error.ts';
+import { isConflict } from '../../kube/client/api-error.ts';
 import { contains } from '../../kube/apply.ts';
 import { isBeingDeleted, type ObjectRef } from '../../kube/objects.ts';
 import { formatBytes } from '../../lib/bytes.ts';

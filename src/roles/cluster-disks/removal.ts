@@ -1,7 +1,7 @@
 import { isBeingDeleted, keyOf, type ObjectRef } from '../../kube/objects.ts';
-import type { ObjectCache } from '../../kube/object-cache.ts';
-import type { ObjectWatch } from '../../kube/object-watch.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ObjectCache } from '../../kube/cache/object-cache.ts';
+import type { ObjectWatch } from '../../kube/cache/object-watch.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
 import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
 import { isFinal, reportedFailure } from './verdicts.ts';

@@ -1,9 +1,9 @@
 import { annotations, finalizers } from '../../api/names.ts';
 import type { NodeRequirement, SnapshotInfo } from '../../csi/controller/disk-service.ts';
-import { isAlreadyExists } from '../../kube/api-error.ts';
+import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import { isBeingDeleted } from '../../kube/objects.ts';
-import type { ObjectWatch } from '../../kube/object-watch.ts';
+import type { ObjectWatch } from '../../kube/cache/object-watch.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { DiskSnapshot } from '../../api/objects.ts';
 import { snapshotIdOf } from '../../store/ids.ts';

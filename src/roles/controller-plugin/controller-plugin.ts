@@ -1,12 +1,12 @@
 import { driverName } from '../../api/names.ts';
 import { diskImages, diskSnapshots } from '../../api/objects.ts';
 import type { ControllerObserver } from '../../kube/controller.ts';
-import { persistentVolumeClaimType } from '../../kube/core-kinds.ts';
-import { runElected } from '../../kube/election.ts';
-import { type EventObserver, EventSender } from '../../kube/events.ts';
-import { fencedClient } from '../../kube/fenced-client.ts';
-import type { ReflectorObserver } from '../../kube/reflector.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { persistentVolumeClaimType } from '../../kube/kinds/core-kinds.ts';
+import { runElected } from '../../kube/election/election.ts';
+import { type EventObserver, EventSender } from '../../kube/events/events.ts';
+import { fencedClient } from '../../kube/election/fenced-client.ts';
+import type { ReflectorObserver } from '../../kube/cache/reflector.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/logger.ts';

@@ -1,18 +1,18 @@
 import { diskImages, diskPools, diskSnapshots } from '../../api/objects.ts';
-import { certificateSigningRequestType } from '../../kube/certificate-requests.ts';
-import type { KubeClient } from '../../kube/client.ts';
+import { certificateSigningRequestType } from '../../kube/kinds/certificate-requests.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
 import { Controller, type ControllerObserver, type Reconcile } from '../../kube/controller.ts';
-import { nodeType, persistentVolumeClaimType, persistentVolumeType, secretType } from '../../kube/core-kinds.ts';
-import type { EventRecorder } from '../../kube/events.ts';
-import type { ReflectorObserver } from '../../kube/reflector.ts';
-import { leaseType } from '../../kube/lease.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { nodeType, persistentVolumeClaimType, persistentVolumeType, secretType } from '../../kube/kinds/core-kinds.ts';
+import type { EventRecorder } from '../../kube/events/events.ts';
+import type { ReflectorObserver } from '../../kube/cache/reflector.ts';
+import { leaseType } from '../../kube/election/lease.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import {
   claimWishType,
   storageClassType,
   volumeAttributesClassType,
   volumeSnapshotType,
-} from '../../kube/storage-kinds.ts';
+} from '../../kube/kinds/storage-kinds.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/logger.ts';

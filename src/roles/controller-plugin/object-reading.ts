@@ -1,5 +1,5 @@
 import { type Condition, findCondition } from '../../kube/conditions.ts';
-import type { ObjectCache } from '../../kube/object-cache.ts';
+import type { ObjectCache } from '../../kube/cache/object-cache.ts';
 import type { KubeObject } from '../../kube/objects.ts';
 import type { ObjectReading } from '../../telemetry/object-metrics.ts';
 

@@ -1,14 +1,14 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import type { DiskImage } from '../../api/objects.ts';
 import type { ExportTask } from '../../config/kubectl.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import { systemClock as clock } from '../../lib/clock.ts';
 import { errnoOf, isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { blocksOf } from '../../transfer/import/blocks.ts';
 import { persist } from '../../transfer/persist.ts';
-import { pathOf } from '../../transfer/user-request.ts';
-import { writeParts } from '../../transfer/written-parts.ts';
+import { pathOf } from '../../transfer/users/user-request.ts';
+import { writeParts } from '../../transfer/layers/written-parts.ts';
 import type { NodeExchange } from './node-exchange.ts';
 
 type Say = (text: string) => void;

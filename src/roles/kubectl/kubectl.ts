@@ -1,9 +1,9 @@
 import { diskImages } from '../../api/objects.ts';
 import type { KubectlConfig } from '../../config/kubectl.ts';
-import { ApiClient } from '../../kube/client.ts';
-import { kubeconfigConnection } from '../../kube/kubeconfig.ts';
+import { ApiClient } from '../../kube/client/client.ts';
+import { kubeconfigConnection } from '../../kube/client/kubeconfig.ts';
 import { systemClock as clock } from '../../lib/clock.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { exportDisk } from './export.ts';
 import { NodeExchange } from './node-exchange.ts';
 import { describePools } from './pools.ts';

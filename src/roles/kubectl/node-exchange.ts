@@ -6,9 +6,9 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { type DiskPool, diskPools } from '../../api/objects.ts';
 import type { ExchangeOptions } from '../../config/kubectl.ts';
-import type { KubeClient } from '../../kube/client.ts';
-import { type Connection, revealSecret } from '../../kube/connection.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
+import { type Connection, revealSecret } from '../../kube/client/connection.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
 import { parsePortAddress } from '../../telemetry/listen-address.ts';
 

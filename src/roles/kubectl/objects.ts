@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { KubeObject } from '../../kube/objects.ts';
-import type { ResourceType } from '../../kube/resource-type.ts';
+import type { ResourceType } from '../../kube/client/resource-type.ts';
 
 /** What is looked at of Kubernetes' own kinds, to tell a person what a claim waits for. */
 

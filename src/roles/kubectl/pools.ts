@@ -1,7 +1,7 @@
 import { type DiskPool, diskPools } from '../../api/objects.ts';
-import type { KubeClient } from '../../kube/client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
 import { findCondition } from '../../kube/conditions.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import { formatBar, formatTable } from './text.ts';
 

@@ -1,9 +1,9 @@
 import { annotations } from '../../api/names.ts';
 import { type DiskImage, diskImages, type DiskSnapshot, diskSnapshots } from '../../api/objects.ts';
-import type { KubeClient } from '../../kube/client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import { keyOf } from '../../kube/objects.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import { originOfImage, originOfSnapshot } from '../../reconcile/origin.ts';
 import { formatAge } from './text.ts';

@@ -5,13 +5,13 @@ import { failureCode } from '../../api/conditions.ts';
 import { groupVersion } from '../../api/names.ts';
 import type { DiskImage } from '../../api/objects.ts';
 import { type Condition, findCondition } from '../../kube/conditions.ts';
-import type { ResourceClient } from '../../kube/resource-client.ts';
+import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import { pause, systemClock as clock } from '../../lib/clock.ts';
 import { ifErrno, isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { pollUntil } from '../../lib/poll.ts';
 import { persist } from '../../transfer/persist.ts';
-import { pathOf } from '../../transfer/user-request.ts';
+import { pathOf } from '../../transfer/users/user-request.ts';
 import type { NodeExchange } from './node-exchange.ts';
 
 type Say = (text: string) => void;

@@ -1,11 +1,11 @@
 import { failureCode } from '../../api/conditions.ts';
 import { annotations, diskPoolName, driverName } from '../../api/names.ts';
 import { type DiskImage, diskImages, type DiskPool, diskPools } from '../../api/objects.ts';
-import type { KubeClient } from '../../kube/client.ts';
+import type { KubeClient } from '../../kube/client/client.ts';
 import { type Condition, findCondition } from '../../kube/conditions.ts';
-import { selectedNodeAnnotation } from '../../kube/core-kinds.ts';
+import { selectedNodeAnnotation } from '../../kube/kinds/core-kinds.ts';
 import { keyOf, type ObjectRef } from '../../kube/objects.ts';
-import { ResourceClient } from '../../kube/resource-client.ts';
+import { ResourceClient } from '../../kube/client/resource-client.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import {
   type Claim,

@@ -8,7 +8,7 @@ import {
 } from '../../api/objects.ts';
 import { Controller } from '../../kube/controller.ts';
 import { keyOf } from '../../kube/objects.ts';
-import { Reflector } from '../../kube/reflector.ts';
+import { Reflector } from '../../kube/cache/reflector.ts';
 import { indexes } from '../../reconcile/cluster/caches.ts';
 import { diskIdOfImage } from '../../reconcile/identity.ts';
 import type { NodeContext } from '../../reconcile/node/node-context.ts';

@@ -5,10 +5,10 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { TokenBucket } from '../../lib/token-bucket.ts';
 import { parsePortAddress } from '../../telemetry/listen-address.ts';
-import type { Credentials } from '../../transfer/credentials.ts';
-import { ExportCache } from '../../transfer/export-cache.ts';
-import { memberName } from '../../transfer/identity-names.ts';
-import { UserServer, type UserServerOptions } from '../../transfer/user-server.ts';
+import type { Credentials } from '../../transfer/identity/credentials.ts';
+import { ExportCache } from '../../transfer/users/export-cache.ts';
+import { memberName } from '../../transfer/identity/identity-names.ts';
+import { UserServer, type UserServerOptions } from '../../transfer/users/user-server.ts';
 
 export interface NodeExportsOptions extends Pick<UserServerOptions, 'authorize' | 'findExport' | 'findSink' | 'begin'> {
   nodeName: string;

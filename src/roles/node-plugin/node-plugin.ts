@@ -1,5 +1,5 @@
 import { nodeLeaseLabels, nodeLeaseName } from '../../api/names.ts';
-import { keepRenewed } from '../../kube/heartbeat.ts';
+import { keepRenewed } from '../../kube/election/heartbeat.ts';
 import { untilInstalledSchema } from '../../kube/installed-schema.ts';
 import { withDeadline } from '../../lib/deadline.ts';
 import type { PoolReading } from '../../telemetry/pool-metrics.ts';

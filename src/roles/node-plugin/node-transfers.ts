@@ -5,10 +5,10 @@ import type { Logger } from '../../lib/logger.ts';
 import { TokenBucket } from '../../lib/token-bucket.ts';
 import type { NodePools, ServedPool } from '../../reconcile/node/node-pools.ts';
 import { parsePortAddress } from '../../telemetry/listen-address.ts';
-import type { Credentials } from '../../transfer/credentials.ts';
-import { LayerReceiver, type LayerReceiverOptions } from '../../transfer/layer-receiver.ts';
-import { LayerServer, type LayerServerOptions } from '../../transfer/layer-server.ts';
-import type { TransferStep } from '../../transfer/steps.ts';
+import type { Credentials } from '../../transfer/identity/credentials.ts';
+import { LayerReceiver, type LayerReceiverOptions } from '../../transfer/layers/layer-receiver.ts';
+import { LayerServer, type LayerServerOptions } from '../../transfer/layers/layer-server.ts';
+import type { TransferStep } from '../../transfer/layers/steps.ts';
 
 export interface NodeTransfersOptions {
   /** Where others fetch layers, and what they are told; null for not at all. */

@@ -2,7 +2,7 @@ import { chmod, chown, type FileHandle, open, rename, stat } from 'node:fs/promi
 import { pause } from '../../lib/clock.ts';
 import { createImage as createBlank, growImage } from '../../qemu/qemu-img.ts';
 import { convertUntrusted, type UntrustedImage, untrustedUserId } from '../../qemu/untrusted-image.ts';
-import { commitBytes } from '../incoming-layer.ts';
+import { commitBytes } from '../layers/incoming-layer.ts';
 import type { Accepted } from './accept-image.ts';
 import { type ImportContext, type ImportRequest, sourceName } from './import-request.ts';
 

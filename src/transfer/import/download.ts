@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';
-import { parseContentRange } from '../byte-range.ts';
+import { parseContentRange } from '../users/byte-range.ts';
 import { persist } from '../persist.ts';
-import { commitBytes } from '../incoming-layer.ts';
+import { commitBytes } from '../layers/incoming-layer.ts';
 import { blocksOf } from './blocks.ts';
 import { type Get, httpGet, unreachable } from './http-get.ts';
 import type { ImportContext, ImportRequest } from './import-request.ts';

@@ -4,7 +4,7 @@ import type { TokenBucket } from '../../lib/token-bucket.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { Format } from '../../store/records.ts';
 import type { SpaceGuard } from '../../store/space.ts';
-import type { ImportStep } from '../steps.ts';
+import type { ImportStep } from '../layers/steps.ts';
 import type { ImportGate } from './import-gate.ts';
 
 /** What all imports into one pool share; `limit` and `gate` are shared by all pools of a node. */

@@ -8,8 +8,8 @@ import { readRecordIfAny, writeRecord } from '../../lib/fs-records.ts';
 import { discardIncoming, ensureIncoming, incomingDirectory } from '../../store/incoming.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { ImageId } from '../../store/records.ts';
-import { commitBytes } from '../incoming-layer.ts';
-import { writeParts } from '../written-parts.ts';
+import { commitBytes } from '../layers/incoming-layer.ts';
+import { writeParts } from '../layers/written-parts.ts';
 
 const recordVersion = 1;
 const recordName = 'import.json';

@@ -1,9 +1,9 @@
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { imageIdOf } from '../../store/ids.ts';
 import type { Pool } from '../../store/pool.ts';
-import { commitBytes } from '../incoming-layer.ts';
+import { commitBytes } from '../layers/incoming-layer.ts';
 import { poolFull } from '../pool-full.ts';
-import type { UploadPart } from '../take-upload.ts';
+import type { UploadPart } from '../users/take-upload.ts';
 import { abortable, blocksOf } from './blocks.ts';
 import type { Fetched } from './fetch-http.ts';
 import type { ImportContext, ImportRequest, UploadSource } from './import-request.ts';

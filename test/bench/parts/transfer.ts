@@ -6,7 +6,7 @@ import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { GiB, KiB, MiB } from '../../../src/lib/bytes.ts';
 import { run } from '../../../src/lib/exec.ts';
-import { memberName } from '../../../src/transfer/identity-names.ts';
+import { memberName } from '../../../src/transfer/identity/identity-names.ts';
 import { fetchSnapshot } from '../../transfer-node.ts';
 import { createDisk, type NodeProcess, TransferScene } from '../../transfer-scene.ts';
 import { type Bench, interleave } from '../bench.ts';

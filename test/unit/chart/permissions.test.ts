@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { accessOf } from '../../../src/reconcile/node/user-access.ts';
 import { type Permission, permissions } from '../../../src/roles/permissions.ts';
-import { exportedResources, type UserRequest } from '../../../src/transfer/user-request.ts';
+import { exportedResources, type UserRequest } from '../../../src/transfer/users/user-request.ts';
 import { helmMissing, type Manifest, renderChart } from '../../chart.ts';
 
 const missing = await helmMissing();

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isConflict } from '../../../src/kube/api-error.ts';
+import { isConflict } from '../../../src/kube/client/api-error.ts';
 import { ensureObject, patchObject, writeStatus } from '../../../src/kube/apply.ts';
 import { ensureFinalizer, removeFinalizerIfPresent } from '../../../src/kube/finalizers.ts';
 import { isOwnedBy, ownerReference } from '../../../src/kube/owners.ts';

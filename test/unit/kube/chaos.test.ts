@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { writeStatus } from '../../../src/kube/apply.ts';
 import { Controller } from '../../../src/kube/controller.ts';
 import { keyOf } from '../../../src/kube/objects.ts';
-import { Reflector } from '../../../src/kube/reflector.ts';
+import { Reflector } from '../../../src/kube/cache/reflector.ts';
 import type { FakeObject } from '../../fakes/api-objects.ts';
 import type { Fault } from '../../fakes/api-server.ts';
 import { type Scene, startScene, type Thing, thingType, until } from '../../fakes/kube-scene.ts';

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ApiError } from '../../../src/kube/api-error.ts';
+import { ApiError } from '../../../src/kube/client/api-error.ts';
 import { writeStatus } from '../../../src/kube/apply.ts';
 import { Controller, type ControllerOptions, type Reconcile } from '../../../src/kube/controller.ts';
 import { keyOf } from '../../../src/kube/objects.ts';
-import { Reflector } from '../../../src/kube/reflector.ts';
+import { Reflector } from '../../../src/kube/cache/reflector.ts';
 import { type Scene, startScene, type Thing, thingType, until } from '../../fakes/kube-scene.ts';
 
 let scene: Scene;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskPools, diskSnapshots } from '../../../src/api/objects.ts';
 import { ensureObject, writeStatus } from '../../../src/kube/apply.ts';
 import { ConditionReport } from '../../../src/kube/conditions.ts';
-import { ResourceClient } from '../../../src/kube/resource-client.ts';
+import { ResourceClient } from '../../../src/kube/client/resource-client.ts';
 import { GiB } from '../../../src/lib/bytes.ts';
 import { type Scene, startScene } from '../../fakes/kube-scene.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { keyOf, refOf } from '../../../src/kube/objects.ts';
-import { collectionPath, objectPath } from '../../../src/kube/resource-type.ts';
+import { collectionPath, objectPath } from '../../../src/kube/client/resource-type.ts';
 import { thingType } from '../../fakes/kube-scene.ts';
 
 describe('the key of an object', () => {

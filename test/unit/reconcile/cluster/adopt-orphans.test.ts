@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { identityOf } from '../../../../src/api/identity.ts';
 import { diskImages, diskPools, diskSnapshots } from '../../../../src/api/objects.ts';
-import { namespaceType } from '../../../../src/kube/core-kinds.ts';
+import { namespaceType } from '../../../../src/kube/kinds/core-kinds.ts';
 import { derivedId } from '../../../../src/lib/derived-id.ts';
 import type { FakeType } from '../../../fakes/api-objects.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskPools } from '../../../../src/api/objects.ts';
-import { nodeType } from '../../../../src/kube/core-kinds.ts';
+import { nodeType } from '../../../../src/kube/kinds/core-kinds.ts';
 import type { Json } from '../../../fakes/api-patch.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, until } from '../../../fakes/cluster-scene.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { finalizers } from '../../../../src/api/names.ts';
 import { diskImages, diskPools, diskSnapshots } from '../../../../src/api/objects.ts';
-import { nodeType } from '../../../../src/kube/core-kinds.ts';
+import { nodeType } from '../../../../src/kube/kinds/core-kinds.ts';
 import type { FakeType } from '../../../fakes/api-objects.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';

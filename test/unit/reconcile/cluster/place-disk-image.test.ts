@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskSnapshots } from '../../../../src/api/objects.ts';
-import { persistentVolumeType, volumeSnapshotContentType } from '../../../../src/kube/core-kinds.ts';
+import { persistentVolumeType, volumeSnapshotContentType } from '../../../../src/kube/kinds/core-kinds.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 

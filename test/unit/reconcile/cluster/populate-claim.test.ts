@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages } from '../../../../src/api/objects.ts';
-import { persistentVolumeClaimType, persistentVolumeType } from '../../../../src/kube/core-kinds.ts';
-import { storageClassType } from '../../../../src/kube/storage-kinds.ts';
+import { persistentVolumeClaimType, persistentVolumeType } from '../../../../src/kube/kinds/core-kinds.ts';
+import { storageClassType } from '../../../../src/kube/kinds/storage-kinds.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 

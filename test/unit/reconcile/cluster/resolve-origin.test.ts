@@ -4,8 +4,8 @@ import {
   persistentVolumeClaimType,
   persistentVolumeType,
   volumeSnapshotContentType,
-} from '../../../../src/kube/core-kinds.ts';
-import { volumeSnapshotType } from '../../../../src/kube/storage-kinds.ts';
+} from '../../../../src/kube/kinds/core-kinds.ts';
+import { volumeSnapshotType } from '../../../../src/kube/kinds/storage-kinds.ts';
 import type { Json } from '../../../fakes/api-patch.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';

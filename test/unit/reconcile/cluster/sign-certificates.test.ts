@@ -1,10 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { certificateSigningRequestType } from '../../../../src/kube/certificate-requests.ts';
-import { secretType } from '../../../../src/kube/core-kinds.ts';
-import { ResourceClient } from '../../../../src/kube/resource-client.ts';
+import { certificateSigningRequestType } from '../../../../src/kube/kinds/certificate-requests.ts';
+import { secretType } from '../../../../src/kube/kinds/core-kinds.ts';
+import { ResourceClient } from '../../../../src/kube/client/resource-client.ts';
 import { NodeCredentials } from '../../../../src/reconcile/node/node-credentials.ts';
-import { newCertificateRequest } from '../../../../src/transfer/certificates.ts';
+import { newCertificateRequest } from '../../../../src/transfer/identity/certificates.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 
 let scene: ClusterScene;

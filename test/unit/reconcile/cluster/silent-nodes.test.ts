@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nodeLeaseLabels, nodeLeaseName } from '../../../../src/api/names.ts';
 import { diskImages, diskPools } from '../../../../src/api/objects.ts';
-import { nodeType } from '../../../../src/kube/core-kinds.ts';
-import { leaseType } from '../../../../src/kube/lease.ts';
+import { nodeType } from '../../../../src/kube/kinds/core-kinds.ts';
+import { leaseType } from '../../../../src/kube/election/lease.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 

@@ -6,7 +6,7 @@ import {
   persistentVolumeClaimType,
   persistentVolumeType,
   volumeSnapshotContentType,
-} from '../../../../src/kube/core-kinds.ts';
+} from '../../../../src/kube/kinds/core-kinds.ts';
 import type { FakeRequest, Fault } from '../../../fakes/api-server.ts';
 import { ClusterScene, kubernetesTypes, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { annotations } from '../../../../src/api/names.ts';
 import { diskPools } from '../../../../src/api/objects.ts';
-import { namespaceType } from '../../../../src/kube/core-kinds.ts';
+import { namespaceType } from '../../../../src/kube/kinds/core-kinds.ts';
 import { PoolConfirmer } from '../../../../src/reconcile/node/confirm-pool.ts';
 import type { ServedPool } from '../../../../src/reconcile/node/node-pools.ts';
 import { PoolLayout } from '../../../../src/store/layout.ts';

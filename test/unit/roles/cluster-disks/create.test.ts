@@ -6,7 +6,7 @@ import type {
   DiskService,
   Placement,
 } from '../../../../src/csi/controller/disk-service.ts';
-import { nodeType, persistentVolumeClaimType } from '../../../../src/kube/core-kinds.ts';
+import { nodeType, persistentVolumeClaimType } from '../../../../src/kube/kinds/core-kinds.ts';
 import { GiB } from '../../../../src/lib/bytes.ts';
 import { ClusterScene, failureOf, until } from '../../../fakes/cluster-scene.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MutableObjectCache } from '../../../../src/kube/object-cache.ts';
+import { MutableObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { readObjects } from '../../../../src/roles/controller-plugin/object-reading.ts';
 
 interface Thing {
