@@ -10,7 +10,7 @@ import {
   runDir,
   type SpaceConfig,
 } from './options.ts';
-import { positive, rate, seconds } from './values.ts';
+import { positive, rate, seconds, toldAddress } from './values.ts';
 
 export interface NodeConfig extends ClusterConfig, SpaceConfig {
   role: 'node';
@@ -80,12 +80,13 @@ export function addNode(
 function addExchange(command: Command): Command {
   return command
     .option('--transfer-listen <address>', 'HOST:PORT at which other nodes fetch layers; not at all unless given')
-    .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from')
+    .option('--transfer-address <address>', 'HOST:PORT that other nodes are told to fetch layers from', toldAddress)
     .option('--transfer-rate <bytes>', 'bytes per second to other nodes, from them, and for exports', rate, Infinity)
     .option('--export-listen <address>', 'HOST:PORT at which disks are exported and uploaded; not at all unless given')
     .option(
       '--export-address <address>',
       'HOST:PORT that people are told to export from; as --export-listen unless given',
+      toldAddress,
     )
     .option('--export-pod <name>', 'the pod that this is, for kubectl port-forward');
 }

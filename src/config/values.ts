@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import { MiB, parseBytes } from '../lib/bytes.ts';
 
@@ -26,6 +27,12 @@ export function rate(text: string): number {
   const bytes = parseBytes(text);
   if (bytes === undefined || bytes < MiB) throw new InvalidArgumentError('a size is wanted, of at least 1Mi.');
   return bytes;
+}
+
+/** HOST:PORT that others are told. Kubernetes tells a pod its IPv6 address without the brackets that belong around it there. */
+export function toldAddress(text: string): string {
+  const [, host = '', port] = /^(.*):(\d+)$/.exec(text) ?? [];
+  return isIPv6(host) ? `[${host}]:${port}` : text;
 }
 
 function whole(text: string, complaint: string): number {

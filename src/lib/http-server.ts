@@ -1,9 +1,15 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 
-/** Resolves when the server listens; `port` 0 is any that is free. @throws the error of listen(), such as EADDRINUSE */
+/**
+ * Resolves when the server listens; `port` 0 is any that is free. `::` is every address, those of IPv4 too, and only those
+ * where the kernel has no IPv6.
+ *
+ * @throws the error of listen(), such as EADDRINUSE
+ */
 export async function listen(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
-  server.listen(where);
+  // Without a host Node does just that; with this one it fails where there is no IPv6.
+  server.listen('host' in where && where.host === '::' ? { port: where.port } : where);
   await once(server, 'listening');
 }
 

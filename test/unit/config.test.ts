@@ -77,6 +77,19 @@ describe('the command line', () => {
     });
   });
 
+  it.each([
+    ['10.0.0.5:9443', '10.0.0.5:9443'],
+    ['fd00:10:244::5:9443', '[fd00:10:244::5]:9443'],
+    ['[fd00:10:244::5]:9443', '[fd00:10:244::5]:9443'],
+    ['node.example.org:9443', 'node.example.org:9443'],
+  ])('takes %s for an address that others are told, as Kubernetes gives that of a pod', (given, told) => {
+    const options = `--transfer-address ${given} --export-address ${given}`;
+    expect(read(`node --socket /s --pool a=/p ${options}`)).toMatchObject({
+      transferAddress: told,
+      exportAddress: told,
+    });
+  });
+
   it('takes fractions as numbers and as percentages', () => {
     expect(read('standalone --pool /p --socket /s --reserved 5% --critical 0.1 --overcommit 10')).toMatchObject({
       reservedFraction: 0.05,

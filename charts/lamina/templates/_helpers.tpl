@@ -118,7 +118,7 @@ and told, and a disk that is mounted later appears.
 {{- end }}
 
 {{- define "lamina.metricsListen" -}}
-- --metrics-listen=0.0.0.0:{{ .Values.metrics.port }}
+- --metrics-listen=[::]:{{ .Values.metrics.port }}
 {{- end }}
 
 {{- define "lamina.podName" -}}

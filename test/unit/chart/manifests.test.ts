@@ -290,6 +290,11 @@ describe('export', () => {
     const { manifests } = await renderChart(everything);
     const { args } = containerOf(manifests, 'DaemonSet', 'lamina-node');
     expect(args).toContain('--export-address=$(POD_IP):9444');
+    const listening = (args ?? []).filter((arg) => arg.includes('-listen='));
+    // IPv6, and IPv4 too.
+    expect(listening.map((arg) => arg.replace(/\d+$/, ''))).toEqual(
+      ['transfer', 'export', 'metrics'].map((what) => `--${what}-listen=[::]:`),
+    );
     expect(policyOf(manifests).at(-1)).toEqual({
       ports: [{ port: 'export' }],
       from: [{ ipBlock: { cidr: '10.0.0.0/8' } }],
