@@ -1,3 +1,5 @@
+import { shortened } from '../lib/shortened.ts';
+
 /** One aspect of an object's state, as in all of Kubernetes (metav1.Condition). */
 export interface Condition {
   type: string;
@@ -14,6 +16,9 @@ export interface Condition {
 
 /** What one check has found out about one aspect. */
 export type Finding = Pick<Condition, 'status' | 'reason' | 'message'>;
+
+/** As our definitions have it. What is said of an image may quote it, or a web server, at any length. */
+const maxMessageLength = 4096;
 
 /** Every condition says by True that all is well, so this is also the order from worst to best. */
 const severity = ['False', 'Unknown', 'True'] as const;
@@ -33,7 +38,7 @@ export class ConditionReport<Type extends string> {
   report(type: Type, status: Condition['status'], reason: string, message: string): void {
     const earlier = this.#findings.get(type);
     if (earlier && severity.indexOf(earlier.status) <= severity.indexOf(status)) return;
-    this.#findings.set(type, { status, reason, message });
+    this.#findings.set(type, { status, reason, message: shortened(message, maxMessageLength) });
   }
 
   /** The worst that was found about `type`, undefined where nothing was. */

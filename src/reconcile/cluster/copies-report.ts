@@ -1,6 +1,7 @@
 import type { DiskImageManifest } from '../../api/objects.ts';
 import type { Finding } from '../../kube/conditions.ts';
 import { formatRoundedQuantity } from '../../lib/quantity.ts';
+import { shortened } from '../../lib/shortened.ts';
 import type { CopyState } from './copy-state.ts';
 
 /** A node that is to have a copy, and how that is. */
@@ -28,7 +29,7 @@ export function listCopies(told: readonly CopyTold[]): CopiesStatus {
     nodeName,
     ready: state.kind === 'ready',
     ...(allocatedBytes === undefined ? {} : { allocated: formatRoundedQuantity(allocatedBytes, 'up') }),
-    ...(state.kind === 'ready' ? {} : { message: shortened(state.message) }),
+    ...(state.kind === 'ready' ? {} : { message: shortened(state.message, maxMessageLength) }),
   }));
 }
 
@@ -40,7 +41,7 @@ export function findingOf(told: readonly CopyTold[], hasContent: boolean): Findi
   if (first) {
     const problems = failures
       .slice(0, maxProblems)
-      .map(({ nodeName, message }) => `${nodeName}: ${shortened(message)}`);
+      .map(({ nodeName, message }) => `${nodeName}: ${shortened(message, maxMessageLength)}`);
     const more = failures.length - problems.length;
     const rest = more > 0 ? [`and ${more} more, which status.copies lists`] : [];
     const message = `${ready} of ${told.length} nodes have a copy. ${[...problems, ...rest].join(' ')}`;
@@ -57,8 +58,4 @@ export function findingOf(told: readonly CopyTold[], hasContent: boolean): Findi
 function allCopied(count: number): string {
   if (count === 0) return 'No other node is to have a copy.';
   return count === 1 ? 'The node has its copy.' : `All ${count} nodes have their copy.`;
-}
-
-function shortened(message: string): string {
-  return message.length <= maxMessageLength ? message : `${message.slice(0, maxMessageLength - 1)}…`;
 }

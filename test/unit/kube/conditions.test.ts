@@ -36,6 +36,12 @@ describe('conditions', () => {
     expect([isTrue(conditions, 'Ready'), isTrue(conditions, 'Gone')]).toEqual([false, false]);
   });
 
+  it('say no more than an object may hold, and cut no character in two', () => {
+    const report = new ConditionReport(['Ready']);
+    report.report('Ready', 'False', 'ImageRefused', `${'x'.repeat(4094)}😀${'y'.repeat(10_000)}`);
+    expect(report.found('Ready')?.message).toBe(`${'x'.repeat(4094)}…`);
+  });
+
   it('keep the time of their last transition as long as the status is the same', () => {
     const first = new ConditionReport(['Ready']);
     first.report('Ready', 'False', 'Making', '10 %');
