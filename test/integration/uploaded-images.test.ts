@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskPools } from '../../src/api/objects.ts';
 import { findCondition } from '../../src/kube/conditions.ts';
@@ -173,6 +174,43 @@ describe('a DiskImage that is uploaded', () => {
     expect((await send(image)).status).toBe(200);
     await settled();
     expect(await readyOf()).toMatchObject({ reason: 'Made' });
+  });
+
+  it('is never a part of what was said, nor more, even where nobody says how long what is sent is', async () => {
+    await declare({}, { format: 'raw' });
+    const raw = randomBytes(2 * MiB);
+    const stream = { 'transfer-encoding': 'chunked', 'content-range': `bytes 0-${raw.length - 1}/${raw.length}` };
+    const short = await users.ask('PUT', where, stream, raw.subarray(0, MiB));
+    expect([short.status, codeOf(short)]).toEqual([400, 'invalid-parameter']);
+    expect((await users.ask('HEAD', where)).headers['upload-offset']).toBe(String(MiB));
+    const long = await users.ask('PUT', where, stream, Buffer.concat([raw, Buffer.alloc(MiB)]));
+    expect([long.status, codeOf(long)]).toEqual([400, 'invalid-parameter']);
+    await scene.reconcileImage('golden');
+    expect(await readyOf()).toMatchObject({ reason: 'WaitingForUpload' });
+    expect((await users.ask('PUT', where, stream, raw)).status).toBe(200);
+    await settled();
+    expect((await scene.image('golden'))?.status.digest).toBe(`sha256:${sha256(raw)}`);
+  });
+
+  it('is taken once, however many found that it waits for its file', async () => {
+    await declare({}, { format: 'raw' });
+    const raw = randomBytes(2 * MiB);
+    const wanted = { action: 'upload', resource: 'diskimages', namespace: 'media', name: 'golden' } as const;
+    const signal = AbortSignal.timeout(60_000);
+    const finds = [1, 2, 3].map(() =>
+      new UploadSinks(scene.context, scene.clientOf(diskPools)).find({ ...wanted, headOnly: false }, signal),
+    );
+    const [first, second, third] = (await Promise.all(finds)).map((found) =>
+      'here' in found ? found.here : undefined,
+    );
+    const give = (sink: typeof first) =>
+      sink?.take(Readable.from([raw]), { fromBytes: 0, totalBytes: null, checksum: null, signal });
+    await give(first);
+    await expect(give(second)).rejects.toMatchObject({ code: 'busy' });
+    await settled();
+    expect(await readyOf()).toMatchObject({ reason: 'Made' });
+    await expect(give(third)).rejects.toMatchObject({ code: 'name-taken' });
+    expect(filesIn('incoming')).toEqual([]);
   });
 
   it('leaves nothing behind when it is deleted while it is sent, however slowly', async () => {

@@ -1,4 +1,3 @@
-import { LaminaError } from '../../lib/errors.ts';
 import { imageIdOf } from '../../store/ids.ts';
 import { download, type Remote } from './download.ts';
 import type { HttpSource, ImportContext, ImportRequest } from './import-request.ts';
@@ -43,22 +42,16 @@ export async function fetchFile(
   request: ImportRequest,
   { remote, id, checksum }: Wanted,
 ): Promise<Fetched> {
-  const [algorithm = '', wanted] = checksum?.split(':') ?? [];
-  const incoming = await IncomingImage.open(context.pool, imageIdOf(request.name), id, algorithm);
+  const checksums = checksum === null ? [] : [checksum];
+  const incoming = await IncomingImage.open(context.pool, imageIdOf(request.name), id, checksums);
   try {
     context.checkpoint('import-image/begun');
     if (!incoming.complete) {
       await download(context, { ...request, remote }, incoming);
       await incoming.commit(true);
     }
-    const found = incoming.digest(algorithm === 'sha512' ? 'sha512' : 'sha256');
-    if (wanted !== undefined && found !== wanted) {
-      throw new LaminaError(
-        'checksum-mismatch',
-        `${remote.url} adds up to ${algorithm}:${found}, where ${checksum} is wanted`,
-      );
-    }
-    return { file: incoming.file, digest: `sha256:${incoming.digest('sha256')}` };
+    for (const each of checksums) incoming.assertChecksum(each, remote.url);
+    return { file: incoming.file, digest: incoming.digest };
   } finally {
     await incoming.close();
   }

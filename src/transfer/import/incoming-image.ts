@@ -3,11 +3,11 @@ import { access, constants, type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { MiB } from '../../lib/bytes.ts';
-import { ifErrno } from '../../lib/errors.ts';
+import { ifErrno, LaminaError } from '../../lib/errors.ts';
 import { readRecordIfAny, writeRecord } from '../../lib/fs-records.ts';
-import { discardIncoming, ensureIncoming, incomingDirectory } from '../../store/incoming.ts';
+import { discardIncoming, ensureIncoming, incomingDirectory, listIncomingOf } from '../../store/incoming.ts';
 import type { Pool } from '../../store/pool.ts';
-import type { ImageId } from '../../store/records.ts';
+import { type ImageId, imageIdSchema } from '../../store/records.ts';
 import { commitBytes } from '../layers/incoming-layer.ts';
 import { writeParts } from '../layers/written-parts.ts';
 
@@ -50,6 +50,11 @@ export async function discardImage(pool: Pool, id: ImageId): Promise<void> {
   await discardIncoming(pool, namePrefix + id);
 }
 
+/** Images of which something lies in `incoming`, and when something last happened to them. */
+export async function listIncomingImages(pool: Pool): Promise<{ id: ImageId; changedAt: Date }[]> {
+  return listIncomingOf(pool, namePrefix, (rest) => imageIdSchema.safeParse(rest).data);
+}
+
 /** The file of a source on its way into a pool, byte for byte but for holes, with its digests. One at a time for each image. */
 export class IncomingImage {
   readonly file: string;
@@ -60,16 +65,25 @@ export class IncomingImage {
   #hashes: { sha256: Hash; sha512: Hash | null };
   #offsetBytes: number;
 
-  /** Goes on with what is there of just this source, or begins anew. */
-  static async open(pool: Pool, id: ImageId, source: string, algorithm: string): Promise<IncomingImage> {
+  /**
+   * Goes on with what is there of just this source, or begins anew.
+   * @param checksums that assertChecksum is going to be asked for
+   */
+  static async open(
+    pool: Pool,
+    id: ImageId,
+    source: string,
+    checksums: readonly string[] = [],
+  ): Promise<IncomingImage> {
     const directory = incomingDirectory(pool, namePrefix + id);
     const file = path.join(directory, downloadName);
+    const isLong = checksums.some((checksum) => checksum.startsWith('sha512:'));
     // What cannot be read can be fetched again.
     const found = await readRecordIfAny(path.join(directory, recordName), recordVersion, recordSchema);
     if (found?.source === source) {
       const handle = await open(file, constants.O_RDWR).catch(ifErrno('ENOENT', null));
       if (handle) {
-        const incoming = new IncomingImage({ pool, directory, handle }, found, algorithm);
+        const incoming = new IncomingImage({ pool, directory, handle }, found, isLong);
         try {
           await incoming.#hashWhatIsThere();
           return incoming;
@@ -83,20 +97,20 @@ export class IncomingImage {
     await ensureIncoming(pool, namePrefix + id);
     const handle = await open(file, 'wx+', 0o600);
     const record = { version: recordVersion, source, validator: null, offsetBytes: 0, complete: false } as const;
-    return new IncomingImage({ pool, directory, handle }, record, algorithm);
+    return new IncomingImage({ pool, directory, handle }, record, isLong);
   }
 
   private constructor(
     { pool, directory, handle }: { pool: Pool; directory: string; handle: FileHandle },
     record: ImportRecord,
-    algorithm: string,
+    isLong: boolean,
   ) {
     this.file = path.join(directory, downloadName);
     this.#pool = pool;
     this.#directory = directory;
     this.#handle = handle;
     this.#record = record;
-    this.#hashes = newHashes(algorithm === 'sha512');
+    this.#hashes = newHashes(isLong);
     this.#offsetBytes = record.offsetBytes;
   }
 
@@ -142,10 +156,17 @@ export class IncomingImage {
     await this.#save();
   }
 
-  /** In hexadecimal; of all that has come. */
-  digest(algorithm: 'sha256' | 'sha512'): string {
-    const hash = algorithm === 'sha512' ? this.#hashes.sha512 : this.#hashes.sha256;
-    return (hash ?? this.#hashes.sha256).copy().digest('hex');
+  /** `sha256:HEX` of all that has come. */
+  get digest(): string {
+    return `sha256:${hexOf(this.#hashes.sha256)}`;
+  }
+
+  /** @param what the file is called. @throws LaminaError `checksum-mismatch` where what has come is another one */
+  assertChecksum(checksum: string, what: string): void {
+    const { sha512 } = this.#hashes;
+    const found = sha512 && checksum.startsWith('sha512:') ? `sha512:${hexOf(sha512)}` : this.digest;
+    if (found === checksum) return;
+    throw new LaminaError('checksum-mismatch', `${what} adds up to ${found}, where ${checksum} is wanted`);
   }
 
   async close(): Promise<void> {
@@ -175,4 +196,8 @@ export class IncomingImage {
 
 function newHashes(both: boolean): { sha256: Hash; sha512: Hash | null } {
   return { sha256: createHash('sha256'), sha512: both ? createHash('sha512') : null };
+}
+
+function hexOf(hash: Hash): string {
+  return hash.copy().digest('hex');
 }

@@ -32,7 +32,8 @@ export async function keptUpload(pool: Pool, { name, source }: AwaitedImage): Pr
  * What has come is kept where it breaks off; nothing is where the pool is full or the checksum another one.
  *
  * @param onProgress called with how much there is
- * @throws LaminaError `pool-full`, `checksum-mismatch`, `invalid-parameter` where it does not follow what there is
+ * @throws LaminaError `pool-full`, `checksum-mismatch`; `invalid-parameter` where it does not follow what there is, or is not
+ *   as long as was said; `busy`, `name-taken` where all of it has come
  */
 export async function receiveUpload(
   context: ImportContext,
@@ -43,19 +44,20 @@ export async function receiveUpload(
   const { pool } = context;
   const id = imageIdOf(image.name);
   await context.lock(id, async () => {
+    // What was sent at the same time may have come before.
+    if (pool.images.has(id)) throw new LaminaError('name-taken', `the image ${id} has its content already`);
     const checksums = [image.source.checksum, part.checksum].filter((each) => each !== null);
-    const algorithm = checksums.some((each) => each.startsWith('sha512:')) ? 'sha512' : 'sha256';
-    const incoming = await IncomingImage.open(pool, id, sourceId(image.source), algorithm);
+    const incoming = await IncomingImage.open(pool, id, sourceId(image.source), checksums);
     try {
       context.checkpoint('import-image/begun');
       await receive(context, incoming, bytes, { ...part, onProgress });
-      for (const checksum of checksums) assertChecksum(incoming, checksum);
+      for (const checksum of checksums) incoming.assertChecksum(checksum, 'what was uploaded');
       await incoming.commit(true);
       context.checkpoint('import-image/downloaded');
     } catch (error) {
       const failure = poolFull(error, pool, `the upload of the image ${id}`) ?? error;
       if (isLaminaError(failure, 'pool-full', 'checksum-mismatch')) await discardImage(pool, id);
-      else await incoming.commit(false);
+      else if (!incoming.complete) await incoming.commit(false);
       throw failure;
     } finally {
       await incoming.close();
@@ -69,6 +71,7 @@ async function receive(
   bytes: AsyncIterable<Buffer>,
   { fromBytes, totalBytes, signal, onProgress }: Omit<UploadPart, 'checksum'> & { onProgress: (bytes: number) => void },
 ): Promise<void> {
+  if (incoming.complete) throw new LaminaError('busy', 'all of it has come, and is being made into the disk image');
   if (fromBytes === 0) await incoming.restart();
   if (fromBytes !== incoming.offsetBytes) {
     throw new LaminaError(
@@ -78,6 +81,9 @@ async function receive(
   }
   if (totalBytes !== null) await context.space.assertRoom(totalBytes - fromBytes);
   for await (const block of blocksOf(abortable(bytes, signal), signal)) {
+    if (totalBytes !== null && incoming.offsetBytes + block.length > totalBytes) {
+      throw new LaminaError('invalid-parameter', `more comes than the ${totalBytes} bytes that were said`);
+    }
     await context.limit.take(block.length, signal);
     if (await incoming.write(block)) {
       context.checkpoint('import-image/progressed');
@@ -85,13 +91,12 @@ async function receive(
     }
     onProgress(incoming.offsetBytes);
   }
-}
-
-function assertChecksum(incoming: IncomingImage, checksum: string): void {
-  const [algorithm] = checksum.split(':');
-  const found = `${algorithm}:${incoming.digest(algorithm === 'sha512' ? 'sha512' : 'sha256')}`;
-  if (found === checksum) return;
-  throw new LaminaError('checksum-mismatch', `what was uploaded adds up to ${found}, where ${checksum} is wanted`);
+  if (totalBytes !== null && incoming.offsetBytes < totalBytes) {
+    throw new LaminaError(
+      'invalid-parameter',
+      `${incoming.offsetBytes} of the ${totalBytes} bytes that were said have come: send what follows`,
+    );
+  }
 }
 
 /** What was uploaded, unpacked where it is compressed. @throws LaminaError `source-unavailable` where that is not all; as unpack */
@@ -101,11 +106,10 @@ export async function fetchUpload(
   source: UploadSource,
 ): Promise<Fetched> {
   const { name } = request;
-  const incoming = await IncomingImage.open(context.pool, imageIdOf(name), sourceId(source), 'sha256');
+  const incoming = await IncomingImage.open(context.pool, imageIdOf(name), sourceId(source));
   try {
     if (!incoming.complete) throw new LaminaError('source-unavailable', 'the upload is not complete: send it again');
-    const digest = `sha256:${incoming.digest('sha256')}`;
-    return { file: await unpack(context, request, incoming.file), digest };
+    return { file: await unpack(context, request, incoming.file), digest: incoming.digest };
   } finally {
     await incoming.close();
   }

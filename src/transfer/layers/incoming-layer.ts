@@ -1,10 +1,10 @@
-import { constants, type FileHandle, open, stat } from 'node:fs/promises';
+import { constants, type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { MiB } from '../../lib/bytes.ts';
 import { ifErrno } from '../../lib/errors.ts';
 import { readRecordIfAny, writeRecord } from '../../lib/fs-records.ts';
-import { discardIncoming, ensureIncoming, incomingDirectory, listIncoming } from '../../store/incoming.ts';
+import { discardIncoming, ensureIncoming, incomingDirectory, listIncomingOf } from '../../store/incoming.ts';
 import { dataName } from '../../store/layout.ts';
 import type { Pool } from '../../store/pool.ts';
 import { type LayerId, layerIdSchema } from '../../store/records.ts';
@@ -36,14 +36,7 @@ export async function discardLayer(pool: Pool, id: LayerId): Promise<void> {
 
 /** Layers of which something lies in `incoming`, and when something last happened to them. */
 export async function listIncomingLayers(pool: Pool): Promise<{ id: LayerId; changedAt: Date }[]> {
-  const names = (await listIncoming(pool)).filter((name) => name.startsWith(namePrefix));
-  const ids = names.flatMap((name) => layerIdSchema.safeParse(name.slice(namePrefix.length)).data ?? []);
-  return Promise.all(
-    ids.map(async (id) => {
-      const { mtime } = await stat(directoryOf(pool, id)).catch(ifErrno('ENOENT', { mtime: new Date(0) }));
-      return { id, changedAt: mtime };
-    }),
-  );
+  return listIncomingOf(pool, namePrefix, (rest) => layerIdSchema.safeParse(rest).data);
 }
 
 /** Where the file is. */
