@@ -47,6 +47,11 @@ export function diskIdOfRef({ namespace = '', name }: ObjectRef, systemNamespace
   return diskIdSchema.parse(idOfPlace({ namespace, name }, systemNamespace));
 }
 
+/** The same of the image of a sealed one. */
+export function imageIdOfRef({ namespace = '', name }: ObjectRef, systemNamespace: string): ImageId {
+  return imageIdSchema.parse(idOfPlace({ namespace, name }, systemNamespace));
+}
+
 export function snapshotIdOfRef({ namespace = '', name }: ObjectRef, systemNamespace: string): SnapshotId {
   return snapshotIdSchema.parse(idOfPlace({ namespace, name }, systemNamespace));
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -116,6 +116,42 @@ describe('a DiskImage from a web server', () => {
     await scene.reconcileImage('golden');
     expect(await scene.image('golden')).toBeUndefined();
     expect([filesIn('incoming'), filesIn('layers'), filesIn('images')]).toEqual([[], [], []]);
+  });
+
+  it('is not made any more when it vanishes without being deleted: nobody has declared it', async () => {
+    const bytes = randomBytes(2 * MiB);
+    const held = Promise.withResolvers<() => void>();
+    server.answer = (_, response) => {
+      response.writeHead(200, { 'content-length': bytes.length }).write(bytes.subarray(0, MiB));
+      held.resolve(() => response.end(bytes.subarray(MiB)));
+      return true;
+    };
+    scene.declareImage('golden', { ...http(`${server.origin}/golden.raw`), format: 'raw' });
+    await scene.reconcileImage('golden');
+    const goOn = await held.promise;
+    const ref = { namespace: 'media', name: 'golden' };
+    await scene.context.imageClient.mergePatch(ref, { metadata: { finalizers: null } });
+    scene.deleteImage('golden');
+    await scene.reconcileImage('golden');
+    goOn();
+    expect(scene.imports.has('media/golden')).toBe(false);
+    expect([filesIn('layers'), filesIn('images')]).toEqual([[], []]);
+  });
+
+  it('says of a failure as much as an object may hold', async () => {
+    const location = `ftp://example.org/${'x'.repeat(8000)}`;
+    server.answer = (_, response) => Boolean(response.writeHead(302, { location }).end());
+    scene.declareImage('golden', http(`${server.origin}/golden.qcow2`));
+    await settled('golden');
+    expect(await readyOf('golden')).toMatchObject({ reason: 'SourceDenied' });
+    expect((await readyOf('golden')).message).toHaveLength(4096);
+  });
+
+  it('says that its URL is none, once and for all', async () => {
+    scene.declareImage('golden', http('http://example.org:99999/golden.qcow2'));
+    await settled('golden');
+    expect(await readyOf('golden')).toMatchObject({ reason: 'InvalidParameter' });
+    expect(await scene.reconcileImage('golden')).toBe('done');
   });
 
   it('sends headers of a Secret, and says what to do where there is none', async () => {

@@ -64,6 +64,14 @@ export class Images {
     return this.#context.locks.run(`image:${imageId}`, work);
   }
 
+  /** The same, but not where somebody does so at this moment. @returns whether it was run */
+  async lockIfFree(imageId: string, work: () => Promise<void>): Promise<boolean> {
+    const { locks } = this.#context;
+    if (locks.isHeld(`image:${imageId}`)) return false;
+    await this.lock(imageId, work);
+    return true;
+  }
+
   #readySnapshot(id: string): SealedContent {
     const snapshot = this.#context.pool.snapshot(id);
     if (snapshot.state === 'ready' && !snapshot.transient) return snapshot;

@@ -54,6 +54,11 @@ export class ImageImports {
     return this.#jobs.look(key);
   }
 
+  /** Ends an import; what has come is kept. Idempotent. */
+  async abort(key: string): Promise<void> {
+    await this.#jobs.abort(key);
+  }
+
   /** Ends an import and removes what has come of it. Idempotent. */
   async discard(key: string, pool: ServedPool, name: string): Promise<void> {
     await this.#jobs.abort(key);

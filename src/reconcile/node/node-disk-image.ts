@@ -35,7 +35,7 @@ export class NodeDiskImages {
   readonly reconcile = async (key: string, signal: AbortSignal): Promise<ReconcileResult> => {
     const { images, pools } = this.#context;
     const image = images.get(key);
-    if (!image) return 'done';
+    if (!image) return this.#forget(key);
     if (isBeingDeleted(image)) return this.#remove(image);
     const state = pools.state(image.spec.pool);
     if (!state) return this.#reports.reportNoPool(image);
@@ -45,6 +45,13 @@ export class NodeDiskImages {
       ? this.#sealed.bringAbout(image, state.pool, signal)
       : this.#bringAbout(image, state.pool, signal);
   };
+
+  /** What is on its way for an object that vanished would become an image that nobody has declared. */
+  async #forget(key: string): Promise<ReconcileResult> {
+    const { imports, uploads, fetches } = this.#context;
+    await Promise.all([imports.abort(key), uploads.abort(key), fetches.abort(key)]);
+    return 'done';
+  }
 
   async #bringAbout(image: DiskImage, pool: ServedPool, signal: AbortSignal): Promise<ReconcileResult> {
     const id = diskIdOfImage(image, this.#context.systemNamespace);

@@ -22,6 +22,7 @@ import { NodeCredentials } from '../../reconcile/node/node-credentials.ts';
 import { NodeDiskPools } from '../../reconcile/node/node-disk-pool.ts';
 import { NodePools } from '../../reconcile/node/node-pools.ts';
 import { nodeSteps } from '../../reconcile/node/node-steps.ts';
+import { IncomingSweeper } from '../../reconcile/node/sweep-incoming.ts';
 import { UploadSinks } from '../../reconcile/node/upload-sinks.ts';
 import { accessOf } from '../../reconcile/node/user-access.ts';
 import { imageSteps, storeSteps } from '../../store/steps.ts';
@@ -63,6 +64,7 @@ export class NodeAssembly {
   readonly exports: NodeExports;
   readonly reports: NodeDiskPools;
   readonly controllers: NodeControllers;
+  readonly sweeper: IncomingSweeper;
   readonly #parts: NodeParts;
   readonly #checkpoint: Checkpoint<(typeof allSteps)[number]>;
 
@@ -104,6 +106,7 @@ export class NodeAssembly {
       exportReport: () => this.exports.report,
     });
     this.controllers = new NodeControllers(parts, this.watches, context, this.reports);
+    this.sweeper = this.#createSweeper();
   }
 
   #createPools(): NodePools {
@@ -204,6 +207,13 @@ export class NodeAssembly {
       clock,
       logger,
     });
+  }
+
+  #createSweeper(): IncomingSweeper {
+    const { cluster, clock, logger } = this.#parts;
+    const { systemNamespace } = cluster;
+    const served = () => this.pools.served;
+    return new IncomingSweeper({ images: this.watches.images, systemNamespace, served, clock, logger });
   }
 
   #createContext(): NodeContext {

@@ -43,13 +43,13 @@ export class NodePlugin {
    */
   async run(stop: AbortSignal, beforeEnd: () => Promise<void>): Promise<void> {
     const ended = new AbortController();
-    const { pools, watches, controllers, imports, uploads, fetches, events } = this.#assembly;
+    const { pools, watches, controllers, sweeper, imports, uploads, fetches, events } = this.#assembly;
     const watching = [watches.images, watches.snapshots, watches.pools].map((reflector) => reflector.run(stop));
     const serving = pools.run(ended.signal);
     const exchanging = this.#exchange(stop);
     const renewing = this.#keepHeard(stop);
     await this.#untilUnderstood(stop);
-    await controllers.run(stop);
+    await Promise.all([controllers.run(stop), sweeper.run(stop)]);
     await Promise.all([imports.stop(), fetches.stop(), exchanging]);
     await uploads.stop();
     await beforeEnd();
