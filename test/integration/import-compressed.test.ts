@@ -74,6 +74,14 @@ describe('importing what is compressed', () => {
     expectPattern(detached, image.layer, 0x41, MiB, 3 * MiB);
   });
 
+  it('reads what pzstd makes, which begins with a frame to be skipped', async () => {
+    const bytes = execFileSync('pzstd', ['-qc'], { input: makeImage(directory, 'raw'), maxBuffer: GiB });
+    expect(bytes.readUInt32LE(0)).toBe(0x184d2a50);
+    const image = await importFrom(context, { url: server.put('/a', bytes) });
+    expect(image.sizeBytes).toBe(16 * MiB);
+    expectPattern(detached, image.layer, 0x41, MiB, 3 * MiB);
+  });
+
   it.each(compressions)('refuses %s that is cut off, damaged or followed by something else', async (command) => {
     const bytes = compress(command, makeImage(directory, 'raw'));
     await expectRefused(bytes.subarray(0, -5), /cannot be unpacked to its end/);

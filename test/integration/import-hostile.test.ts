@@ -317,6 +317,10 @@ describe('what is no disk image is refused', () => {
     ['a VHD', head('conectix'), /a VHD image/],
     ['a VHD of fixed size', Buffer.concat([Buffer.alloc(MiB, 1), head('conectix').subarray(0, 512)]), /a VHD image/],
     ['a ZIP', head('PK\u0003\u0004'), /a ZIP archive/],
+    ['a RAR', head('Rar!\u001a\u0007\u0001'), /a RAR archive/],
+    ['a cpio archive', head('070701'), /a cpio archive/],
+    ['what is compressed with lz4', head('\u0004"M\u0018'), /compressed with lz4/],
+    ['what Git LFS keeps', Buffer.from('version https://git-lfs.github.com/spec/v1\n'), /Git LFS/],
     ['a bomb of gzip', execFileSync('sh', ['-c', 'head -c 20M /dev/zero | gzip | gzip']), /inside of another/],
   ] as const)('%s', async (_, bytes, message) => {
     await expectRefused(bytes, message);

@@ -101,6 +101,31 @@ describe('importing from a web server', () => {
     await expectGolden(await importFrom(context, { url, checksum: sum('sha256', bytes) }));
   });
 
+  it.each([
+    ['ETag', { etag: '"other"' }],
+    ['Last-Modified', { 'last-modified': 'Sat, 28 Nov 2026 10:00:01 GMT' }],
+  ])('begins anew where a server that knows no If-Range gives the rest of another file, by its %s', async (_, head) => {
+    const first = makeImage(directory, 'qcow2', ['-o', 'cluster_size=2M']);
+    const bytes = makeImage(directory, 'qcow2');
+    server.answer = ({ headers }, response) => {
+      const before = 'etag' in head ? { etag: '"one"' } : { 'last-modified': 'Sat, 28 Nov 2026 10:00:00 GMT' };
+      const [, from] = /^bytes=(\d+)-$/.exec(headers.range ?? '') ?? [];
+      if (server.requests.length === 1) {
+        response.writeHead(200, { ...before, 'content-length': first.length });
+        response.write(first.subarray(0, MiB), () => response.destroy());
+      } else if (from === undefined) {
+        response.writeHead(200, head).end(bytes);
+      } else {
+        const range = `bytes ${from}-${bytes.length - 1}/${bytes.length}`;
+        response.writeHead(206, { ...head, 'content-range': range }).end(bytes.subarray(Number(from)));
+      }
+      return true;
+    };
+    const image = await importFrom(context, { url: `${server.origin}/a` });
+    expect(image.digest).toBe(sum('sha256', bytes));
+    await expectGolden(image);
+  });
+
   it('keeps nothing of a wrong checksum, and names both', async () => {
     const bytes = makeImage(directory, 'qcow2');
     const checksum = `sha256:${'0'.repeat(64)}`;
@@ -116,6 +141,23 @@ describe('importing from a web server', () => {
     server.answer = (_, response) => Boolean(response.writeHead(status).end());
     await expect(importFrom(context, { url: `${server.origin}/a` })).rejects.toMatchObject({ code: 'source-denied' });
     expect(server.requests).toHaveLength(1);
+  });
+
+  it.each(['http://127.0.0.1:99999/a', 'http://[::1/a', 'http://%zz/a'])('refuses the URL %s for good', async (url) => {
+    const failed: unknown = await importFrom(context, { url }).catch((error: unknown) => error);
+    expect(failed).toMatchObject({ code: 'invalid-parameter', message: expect.stringContaining(url) });
+    await expectNothing();
+  });
+
+  it('sends a header of a Secret without the line end that editors leave, and never two of one', async () => {
+    const url = server.put('/a', makeImage(directory, 'qcow2'));
+    const smuggled = importFrom(context, { url, headers: { 'x-token': 'abc\r\nX-Other: 1' } });
+    await expect(smuggled).rejects.toMatchObject({
+      code: 'source-denied',
+      message: expect.not.stringContaining('abc'),
+    });
+    await expectGolden(await importFrom(context, { url, headers: { 'x-token': 'abc\n' } }));
+    expect(server.requests.map(({ headers }) => headers['x-token'])).toEqual(['abc']);
   });
 
   it('tries again what may pass: 500, and a server that stalls', async () => {

@@ -47,7 +47,7 @@ async function receive(
   const { stallMs, mayReachItself } = context;
   const body = await httpGet({ source, headers: rangeFrom(incoming, remote), stallMs, mayReachItself, signal });
   try {
-    const foundBytes = await begin(url, body, incoming);
+    const foundBytes = await begin(remote, body, incoming);
     const totalBytes = fixedBytes ?? foundBytes;
     if (totalBytes !== null) await context.space.assertRoom(totalBytes - incoming.offsetBytes);
     onProgress?.({ stage: 'downloading', doneBytes: incoming.offsetBytes, totalBytes });
@@ -85,16 +85,24 @@ function rangeFrom({ offsetBytes, validator }: IncomingImage, { fixedBytes }: Re
 }
 
 /** Takes an answer's head. @returns of how many bytes the whole file is, where it is known */
-async function begin(url: string, body: IncomingMessage, incoming: IncomingImage): Promise<number | null> {
+async function begin(
+  { url, fixedBytes }: Remote,
+  body: IncomingMessage,
+  incoming: IncomingImage,
+): Promise<number | null> {
   const { statusCode, headers } = body;
   const encoding = headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity')
     throw new LaminaError('source-denied', `${url} sends its file in the encoding ${encoding}`);
   if (statusCode === 206) {
     const range = parseContentRange(headers['content-range'] ?? '');
-    if (range?.start === incoming.offsetBytes) return range.totalBytes;
+    const isRest = range?.start === incoming.offsetBytes && (fixedBytes !== null || isOfSame(body, incoming));
+    if (isRest) return range.totalBytes;
     await incoming.restart();
-    throw new LaminaError('source-unavailable', `${url} answered with another range than was asked for`);
+    throw new LaminaError(
+      'source-unavailable',
+      `${url} answered with another range, or of another file, than was asked for`,
+    );
   }
   if (statusCode === 200) {
     if (incoming.offsetBytes > 0) await incoming.restart();
@@ -111,6 +119,12 @@ function validatorOf({ headers }: IncomingMessage): string | null {
   const { etag } = headers;
   if (etag !== undefined) return etag.startsWith('"') ? etag : null;
   return headers['last-modified'] ?? null;
+}
+
+/** Servers that know no If-Range give the rest of whatever is there now; most say of which file. */
+function isOfSame({ headers }: IncomingMessage, { validator }: IncomingImage): boolean {
+  const found = validator?.startsWith('"') ? headers.etag : headers['last-modified'];
+  return found === undefined || validator === null || found === validator;
 }
 
 /** What a status that is no success means: `source-unavailable` where it may pass, else `source-denied`. */

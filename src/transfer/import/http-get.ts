@@ -25,10 +25,12 @@ export interface Get {
  *   that is not followed
  */
 export async function httpGet(get: Get): Promise<IncomingMessage> {
-  const origin = new URL(get.source.url).origin;
-  let url = new URL(get.source.url);
+  const first = URL.parse(get.source.url);
+  if (!first) throw new LaminaError('invalid-parameter', `${get.source.url} is no URL: correct its host or port`);
+  const { origin } = first;
+  let url = first;
   for (let count = 0; count <= maxRedirects; count++) {
-    const secret = url.origin === origin ? get.source.headers : {};
+    const secret = url.origin === origin ? trimmed(get.source.headers) : {};
     const answer = await getOnce(url, { ...get, headers: { ...secret, ...get.headers } });
     const { location } = answer.headers;
     if (!redirects.includes(answer.statusCode ?? 0) || location === undefined) return answer;
@@ -36,6 +38,11 @@ export async function httpGet(get: Get): Promise<IncomingMessage> {
     url = nextUrl(url, location);
   }
   throw new LaminaError('source-denied', `${get.source.url}: more than ${maxRedirects} redirects: name where it ends`);
+}
+
+/** Of no header the space around its value is a part, and editors end a Secret's with the end of a line. */
+function trimmed(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value.trim()]));
 }
 
 function nextUrl(from: URL, location: string): URL {
@@ -63,9 +70,8 @@ async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
         ? tlsRequest(url, { ...options, ...ca, agent: false })
         : plainRequest(url, { ...options, agent: false });
   } catch (error) {
-    throw new LaminaError('invalid-parameter', `${url.href} cannot be asked for: ${messageOf(error)}`, {
-      cause: error,
-    });
+    // What was wrong in a Secret can be put right.
+    throw new LaminaError('source-denied', `${url.href} cannot be asked for: ${messageOf(error)}`, { cause: error });
   }
   sent.setTimeout(stallMs, () => sent.destroy(new Error(`nothing came for ${stallMs / 1000} s`)));
   sent.once('response', resolve);

@@ -21,6 +21,11 @@ const compressions: readonly { name: Compression; bytes: Buffer }[] = [
   { name: 'gzip', bytes: Buffer.from('1f8b', 'hex') },
   { name: 'xz', bytes: Buffer.from('fd377a585a00', 'hex') },
   { name: 'zstd', bytes: Buffer.from('28b52ffd', 'hex') },
+  // A frame to be skipped (RFC 8878, 3.1.2), with which pzstd begins: its mark is one of sixteen.
+  ...Array.from({ length: 16 }, (_, n) => ({
+    name: 'zstd' as const,
+    bytes: Buffer.from([0x50 + n, 0x2a, 0x4d, 0x18]),
+  })),
 ];
 
 const formats: readonly { at: number; bytes: Buffer; format: UntrustedFormat }[] = [
@@ -44,9 +49,19 @@ const refused: readonly Signature[] = [
   { at: 0, bytes: 'WithoutFreeSpace', what: 'a Parallels image', hint: convert },
   { at: 0, bytes: 'WithouFreSpacExt', what: 'a Parallels image', hint: convert },
   { at: 0, bytes: 'BZh', what: 'compressed with bzip2', hint: unpack },
+  { at: 0, bytes: Buffer.from('04224d18', 'hex'), what: 'compressed with lz4', hint: unpack },
+  { at: 0, bytes: 'LZIP', what: 'compressed with lzip', hint: unpack },
+  { at: 0, bytes: 'Rar!\x1a\x07', what: 'a RAR archive', hint: unpack },
+  { at: 0, bytes: '070701', what: 'a cpio archive', hint: unpack },
   { at: 0, bytes: Buffer.from('504b0304', 'hex'), what: 'a ZIP archive', hint: unpack },
   { at: 0, bytes: Buffer.from('377abcaf271c', 'hex'), what: 'a 7z archive', hint: unpack },
   { at: 257, bytes: 'ustar', what: 'a tar archive', hint: unpack },
+  {
+    at: 0,
+    bytes: 'version https://git-lfs',
+    what: 'what Git LFS keeps in place of a file',
+    hint: 'name the URL of the file itself',
+  },
 ];
 
 /** How a file is compressed, by its first bytes alone; null: not, as far as we know. */
