@@ -28,6 +28,12 @@ const joints: Record<string, readonly string[]> = {
   engine: ['csi/controller/disk-service.ts', 'csi/node/node-service.ts'],
 };
 
+/** Folders of one part that run in different processes: what both need is beside them. */
+const apart = [
+  ['reconcile/cluster', 'reconcile/node'],
+  ['roles/controller-plugin', 'roles/node-plugin'],
+] as const;
+
 /**
  * What is wrong with an import, or undefined.
  *
@@ -45,11 +51,16 @@ export function importProblem(file: string, specifier: string, typesOnly: boolea
   if (part === 'main' && target === '../package.json') return undefined;
   if (target.startsWith('..')) return 'Code map: nothing in src/ imports from outside of it.';
   const other = partOf(target);
-  if (other === part) return undefined;
+  if (other === part) return apartProblem(posix.dirname(file), posix.dirname(target));
   if (other === 'main') return 'Code map: nothing imports main.';
   if (line.parts === 'any' || line.parts.includes(other)) return undefined;
   if (typesOnly && joints[part]?.includes(target)) return undefined;
   return `Code map: ${part} does not import ${other}; it may import ${line.parts.join(', ') || 'nothing'}.`;
+}
+
+function apartProblem(from: string, to: string): string | undefined {
+  const pair = apart.find((each) => each.some((folder) => folder === from) && each.some((folder) => folder === to));
+  return pair && from !== to ? `Code map: ${from} does not import ${to}; they run in different processes.` : undefined;
 }
 
 function packageProblem(part: string, packages: readonly string[] | 'any', specifier: string): string | undefined {

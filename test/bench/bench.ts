@@ -5,6 +5,7 @@ import type { Workspace } from '../workspace.ts';
 import { fio } from './fio.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import type { Effort } from './options.ts';
+import { formatTable, type Result } from './results.ts';
 
 /** What every part of the benchmark has at hand. */
 export interface Bench {
@@ -72,6 +73,21 @@ export async function interleave<T>(rounds: number, variants: readonly (() => Pr
       const value = await variants[index]?.();
       results[index]?.push(value as T);
     }
+  }
+  return results;
+}
+
+/** Measures one thing after the other. Where one fails, what was measured before it is told, as that took its time. */
+export async function measureInTurn(
+  measures: readonly (() => Promise<Result[]>)[],
+  say: (text: string) => void,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  try {
+    for (const measure of measures) results.push(...(await measure()));
+  } catch (error) {
+    if (results.length > 0) say(`measured before it failed:\n${formatTable(results)}`);
+    throw error;
   }
   return results;
 }

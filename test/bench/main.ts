@@ -5,7 +5,7 @@ import { formatBytes, GiB } from '../../src/lib/bytes.ts';
 import { messageOf } from '../../src/lib/errors.ts';
 import { operatingSystem } from '../demo/stage.ts';
 import { makeWorkspace, removeWorkspace, type Workspace } from '../workspace.ts';
-import type { Bench } from './bench.ts';
+import { type Bench, measureInTurn } from './bench.ts';
 import { type BenchOptions, type PartName, readOptions } from './options.ts';
 import { measureChain } from './parts/chain.ts';
 import { measureFio } from './parts/fio.ts';
@@ -88,11 +88,11 @@ async function measureParts(
   // Without its driver the part that is running fails, and what is left is taken away.
   signal.addEventListener('abort', () => void driver.kill9());
   const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say, signal };
-  const results: Result[] = [];
-  for (const name of names) {
+  const measures = names.map((name) => () => {
     signal.throwIfAborted();
-    results.push(...(await parts[name](bench)));
-  }
+    return parts[name](bench);
+  });
+  const results = await measureInTurn(measures, say);
   await driver.stop();
   return results;
 }

@@ -46,6 +46,7 @@ describe('the linter refuses', () => {
     ['engine/attach.ts', '@grpc/grpc-js', 'engine does not import the package @grpc/grpc-js'],
     ['store/pool.ts', '@kubernetes/client-node', 'store does not import the package @kubernetes/client-node'],
     ['host/mount.ts', 'execa', 'host does not import the package execa'],
+    ['reconcile/node/make-disk.ts', '../cluster/caches.ts', 'reconcile/node does not import reconcile/cluster'],
     ['elsewhere/new.ts', '../lib/errors.ts', 'has no line for src/elsewhere'],
   ])('%s importing %s', async (file, specifier, message) => {
     expect(await lint({ [file]: `export { something } from '${specifier}';\n` })).toContain(message);
@@ -97,6 +98,7 @@ test('the linter lets through what the code map allows', async () => {
     'roles/standalone.ts': "export { openPool } from '../store/pool.ts';\n",
     'store/pool.ts': "export { z as openPool } from 'zod';\nexport { run } from '../lib/exec.ts';\n",
     'csi/node/stage.ts': "export { check } from '../validate.ts';\nexport { Server } from '@grpc/grpc-js';\n",
+    'reconcile/node/make-disk.ts': "export { origin } from '../origin.ts';\nexport { orphans } from './orphans.ts';\n",
     'lib/exec.ts': "export { execa as run } from 'execa';\n",
   });
   expect(said).not.toContain('src/');

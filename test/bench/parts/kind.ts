@@ -7,7 +7,7 @@ import { KindCluster } from '../../e2e/kind-cluster.ts';
 import { Kubectl } from '../../e2e/kubectl.ts';
 import { findMachine } from '../../e2e/machine.ts';
 import { claim, pod, snapshot } from '../../e2e/objects.ts';
-import { type Bench, timed } from '../bench.ts';
+import { type Bench, measureInTurn, timed } from '../bench.ts';
 import { medianResult, type Result } from '../results.ts';
 import { percentile } from '../statistics.ts';
 
@@ -28,13 +28,14 @@ export async function measureKind(bench: Bench): Promise<Result[]> {
     await applySnapshotDefinitions(kubectl, machine);
     await helm(kubectl, 'install', { args: ['--create-namespace'] });
     await untilServing(kubectl, cluster.workers);
-    return [
-      ...(await measureOne(bench, kubectl)),
-      ...(await measureMany(bench, kubectl)),
-      ...(await measureImages(bench, kubectl)),
-      ...(await measureFio(bench, kubectl, cluster)),
-      ...(await measureMemory(kubectl, cluster)),
+    const measures = [
+      () => measureOne(bench, kubectl),
+      () => measureMany(bench, kubectl),
+      () => measureImages(bench, kubectl),
+      () => measureFio(bench, kubectl, cluster),
+      () => measureMemory(kubectl, cluster),
     ];
+    return await measureInTurn(measures, bench.say);
   } finally {
     await cluster.destroy();
     await rm(directory, { recursive: true });
