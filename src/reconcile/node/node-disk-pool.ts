@@ -76,7 +76,7 @@ export class NodeDiskPools {
     } else {
       const { reason, message } = failureOf(error);
       report.report('Ready', 'False', reason, message);
-      if (findCondition(object.status.conditions, 'Ready')?.message !== message) {
+      if (findCondition(object.status.conditions, 'Ready')?.message !== report.found('Ready')?.message) {
         this.#options.context.events.record(object, { type: 'Warning', reason, action: 'Serve', note: message });
       }
     }
