@@ -13,6 +13,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { type Caches, indexes } from './caches.ts';
 import { claimSubject } from '../claim.ts';
 import type { ControllerStep } from './controller-steps.ts';
+import { wasMade } from '../was-made.ts';
 
 export interface GoneNodesOptions {
   images: ResourceClient<DiskImage>;
@@ -101,7 +102,9 @@ export class GoneNodes {
     }
     const conditions = this.#conditions(image, ['Ready', 'Healthy']);
     if (!isToldGone(image.status.conditions)) this.#tell(image, 'NodeGone', goneNote(image));
-    await writeStatus(images, image, { conditions }, { signal });
+    // Or it would count as in use for ever, and could never be deleted.
+    const attached = image.status.attached ? false : undefined;
+    await writeStatus(images, image, { conditions, attached }, { signal });
     checkpoint('forget-node/image-told');
   }
 
@@ -168,7 +171,12 @@ function isToldGone(conditions: readonly Condition[]): boolean {
   return findCondition(conditions, 'Ready')?.reason === 'NodeGone';
 }
 
-function goneNote({ kind, spec: { nodeName } }: DiskImage | DiskSnapshot | DiskPool): string {
+function goneNote(object: DiskImage | DiskSnapshot | DiskPool): string {
+  const { kind, spec } = object;
+  const { nodeName } = spec;
+  if (kind !== 'DiskPool' && !wasMade(object)) {
+    return `There is no node ${nodeName} in the cluster, on which it was to be made: declare it anew for a node that there is, or wait until that one is there.`;
+  }
   const hint = kind === 'DiskPool' ? 'it goes when nothing refers to it' : 'it can be deleted';
   return `There is no node ${nodeName} in the cluster, and with it what it held is gone: ${hint}. Where the node comes back with its disks, all is as before.`;
 }

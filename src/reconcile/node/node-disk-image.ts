@@ -18,7 +18,7 @@ import { makeDisk, makeFetchedDisk } from './make-disk.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { NodeSealedImages } from './node-sealed-image.ts';
-import { wasMade } from './was-made.ts';
+import { wasMade } from '../was-made.ts';
 
 /** Makes the disks that the DiskImages of this node ask for, grows and removes them, and reports what is. */
 export class NodeDiskImages {

@@ -12,7 +12,7 @@ import { failureOf } from './failures.ts';
 import { diskIdOfRef, isRecordOf, recordNameOf, snapshotIdOfObject } from '../identity.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
-import { wasMade } from './was-made.ts';
+import { wasMade } from '../was-made.ts';
 
 const retryMs = 15_000;
 

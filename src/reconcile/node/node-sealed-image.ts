@@ -24,7 +24,7 @@ import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
 import { findSource } from './source-content.ts';
 import { awaitedImageOf } from './upload-sinks.ts';
-import { wasMade } from './was-made.ts';
+import { wasMade } from '../was-made.ts';
 
 /** How often it is said how far an import is. */
 const progressMs = 2000;

@@ -76,6 +76,23 @@ describe('the objects of a node that is gone', () => {
     expect(scene.eventsOf('pvc-1')).toHaveLength(1);
   });
 
+  it('that were declared for a node which never was say what to do', async () => {
+    volume('typo', 'wroker-a');
+    await scene.elect();
+    await until(() => reasonsOf(diskImages, 'typo')['Ready'] === 'NodeGone');
+    expect(JSON.stringify(scene.find(diskImages, 'typo'))).toContain('declare it anew for a node that there is');
+  });
+
+  it('are in use no more, so that their volumes can be deleted', async () => {
+    scene.patch(diskImages, 'pvc-1', { status: { attached: true } }, { subresource: 'status' });
+    await scene.elect();
+    const disks = await scene.service();
+    a.vanish();
+    await until(() => reasonsOf(diskImages, 'pvc-1')['Ready'] === 'NodeGone');
+    await disks.deleteDisk('pvc-1');
+    expect(scene.find(diskImages, 'pvc-1')).toBeUndefined();
+  });
+
   it('go when they are deleted, as nobody else can let them go', async () => {
     await scene.elect();
     scene.patch(diskImages, 'pvc-1', { metadata: { finalizers: [finalizers.disk, 'others.example.org/x'] } });

@@ -1,5 +1,5 @@
-import { annotations } from '../../api/names.ts';
-import type { DiskImage, DiskSnapshot } from '../../api/objects.ts';
+import { annotations } from '../api/names.ts';
+import type { DiskImage, DiskSnapshot } from '../api/objects.ts';
 
 /**
  * Whether there was a disk or snapshot of the object at any time, by its report or because it was declared for one. Then
