@@ -92,6 +92,7 @@ function placingSnapshots(work: Parts): Controller {
   const placer = new DiskSnapshotPlacer({
     client: new ResourceClient(work.client, diskSnapshots),
     caches: work.caches,
+    clock: work.clock,
   });
   return controllerOf(work, 'place-disk-snapshot', placer);
 }
