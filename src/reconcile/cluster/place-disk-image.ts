@@ -66,7 +66,12 @@ export class DiskImagePlacer {
     const image = caches.images.cache.get(key);
     // From here on the cache counts it, or nobody needs to.
     rooms.release(key);
-    if (!image || image.spec.nodeName !== undefined || isBeingDeleted(image)) return 'done';
+    if (!image || isBeingDeleted(image)) return 'done';
+    if (image.spec.nodeName !== undefined) {
+      if (this.#isForNobody(image, image.spec.nodeName))
+        await this.#tell(image, noPoolsOn(image.spec.nodeName), signal);
+      return 'done';
+    }
     const choice = this.#choose(image);
     if ('nodeName' in choice) {
       await this.#place(image, choice, signal);
@@ -75,6 +80,13 @@ export class DiskImagePlacer {
     await this.#tell(image, choice, signal);
     return { againAfterMs: retryMs };
   };
+
+  /** Whether no node plugin speaks of it, and nobody else says why: of a node that is gone another reconciler does. */
+  #isForNobody({ status }: DiskImage, nodeName: string): boolean {
+    const { nodes, pools } = this.#options.caches;
+    const isSpokenOf = (findCondition(status.conditions, 'Ready')?.reason ?? 'WaitingForNode') !== 'WaitingForNode';
+    return !isSpokenOf && nodes.cache.has(nodeName) && pools.cache.byIndex(indexes.node, nodeName).length === 0;
+  }
 
   #choose(image: DiskImage): Choice {
     const { caches, rooms, systemNamespace } = this.#options;
@@ -123,6 +135,11 @@ export class DiskImagePlacer {
     const renewed = report.conditions(conditions, image.metadata.generation, clock.now());
     return writeStatus(client, image, { conditions: renewed }, { signal });
   }
+}
+
+function noPoolsOn(nodeName: string): Choice {
+  const message = `Node ${nodeName} has no pools, as no node plugin has run there: declare a new DiskImage with another node or without one, or have the plugin run there (node.nodeSelector and node.tolerations of the chart).`;
+  return { reason: 'PoolNotFound', message };
 }
 
 function unplacedOf(images: readonly DiskImage[]): string[] {

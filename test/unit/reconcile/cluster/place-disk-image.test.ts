@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages, diskSnapshots } from '../../../../src/api/objects.ts';
-import { persistentVolumeType, volumeSnapshotContentType } from '../../../../src/kube/kinds/core-kinds.ts';
+import { nodeType, persistentVolumeType, volumeSnapshotContentType } from '../../../../src/kube/kinds/core-kinds.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 
@@ -56,6 +56,20 @@ describe('a DiskImage that was declared without a node', () => {
     await scene.settle();
     expect([nodeOf('given'), nodeOf('leaving'), placedOf('given')]).toEqual(['b', undefined, undefined]);
     expect(scene.writes).toEqual([]);
+  });
+
+  it('says of one whose node has no node plugin that nobody makes it, until there is one', async () => {
+    scene.server.objects.create({ type: nodeType, namespace: '' }, { metadata: { name: 'control-plane' } });
+    declare('given', { nodeName: 'control-plane' });
+    await scene.elect();
+    await until(() => placedOf('given') === 'PoolNotFound');
+    expect(conditionOf('given', 'Ready')).toMatchObject({ status: 'False', reason: 'WaitingForNode' });
+    expect(conditionOf('given', 'Ready')?.message).toMatch(/^Node control-plane has no pools, .* or without one, or/);
+    await scene.settle();
+    const before = scene.writes.length;
+    scene.patch(diskImages, 'given', { metadata: { labels: { touched: 'yes' } } }, { namespace: 'media' });
+    await scene.settle();
+    expect(scene.writes).toHaveLength(before);
   });
 
   it('counts what it has placed just now, so that many are spread over the room there is', async () => {
