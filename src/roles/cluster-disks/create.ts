@@ -64,12 +64,29 @@ async function usable(creation: Creation, image: DiskImage): Promise<DiskImage> 
     throw new LaminaError('busy', `an earlier volume ${image.metadata.name} is still being deleted; try again`);
   }
   assertSameWish(image, request, placement);
+  await assertSourceRemains(creation, image);
   const { allowed } = placement.nodes;
   if (nodeName === undefined || allowed === null || allowed.includes(nodeName)) return image;
   const places = allowed.join(', ') || 'places that are no nodes';
   const problem = `the volume is in the pool '${pool}' of node ${nodeName}, but allowed are ${places}`;
   if (!isMade(image)) await withdraw(creation, image, problem);
   throw new LaminaError('topology-unsatisfiable', problem);
+}
+
+/**
+ * What is waited for may have been deleted meanwhile, and would be waited for for ever.
+ *
+ * @throws LaminaError `disk-not-found`, `snapshot-not-found`, `image-not-found`, when the volume is cleared away
+ */
+async function assertSourceRemains(creation: Creation, image: DiskImage): Promise<void> {
+  if (findCondition(image.status.conditions, 'Ready')?.reason !== 'WaitingForSource') return;
+  const { context, request, placement, signal } = creation;
+  try {
+    await readSource(context, request.source, placement, signal);
+  } catch (error) {
+    if (error instanceof LaminaError && error.kind === 'not-found') await withdraw(creation, image, error.message);
+    throw error;
+  }
 }
 
 async function declare(creation: Creation): Promise<DiskImage> {

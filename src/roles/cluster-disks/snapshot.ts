@@ -4,7 +4,7 @@ import { isAlreadyExists } from '../../kube/client/api-error.ts';
 import { findCondition } from '../../kube/conditions.ts';
 import { isBeingDeleted } from '../../kube/objects.ts';
 import type { ObjectWatch } from '../../kube/cache/object-watch.ts';
-import { LaminaError } from '../../lib/errors.ts';
+import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import type { DiskSnapshot } from '../../api/objects.ts';
 import { snapshotIdOf } from '../../store/ids.ts';
 import { type ClusterDiskContext, objectNameOf, operate, refIn, watchObject } from './context.ts';
@@ -39,20 +39,41 @@ export async function createSnapshot(
     using watch = watchObject(context.caches.snapshots, ref);
     const taking = { context, request, nodes, ref, watch, signal };
     const existing = await context.snapshots.get(ref, { signal });
-    const snapshot = existing ? usable(taking, existing) : await declare(taking);
+    const snapshot = existing ? await usable(taking, existing) : await declare(taking);
     return await waitUntilTaken(taking, snapshot);
   });
 }
 
-/** What an earlier call has declared. @throws LaminaError `busy` where it is being deleted, `name-taken` where it is something else */
-function usable({ request }: Taking, snapshot: DiskSnapshot): DiskSnapshot {
+/**
+ * What an earlier call has declared.
+ *
+ * @throws LaminaError `busy` where it is being deleted, `name-taken` where it is something else, `disk-not-found` where
+ *   there is nothing to take any more, when it is cleared away
+ */
+async function usable(taking: Taking, snapshot: DiskSnapshot): Promise<DiskSnapshot> {
+  const { request } = taking;
   const { metadata, spec } = snapshot;
   if (isBeingDeleted(snapshot)) {
     throw new LaminaError('busy', `an earlier snapshot ${metadata.name} is still being deleted; try again`);
   }
   const isSame = metadata.annotations[annotations.csiName] === request.name && spec.diskImageName === request.diskId;
-  if (isSame) return snapshot;
-  throw new LaminaError('name-taken', `a snapshot named ${request.name} exists, of the volume ${spec.diskImageName}`);
+  if (!isSame) {
+    throw new LaminaError('name-taken', `a snapshot named ${request.name} exists, of the volume ${spec.diskImageName}`);
+  }
+  await assertDiskRemains(taking, snapshot);
+  return snapshot;
+}
+
+/** The disk that is waited for may have been deleted meanwhile, and would be waited for for ever. */
+async function assertDiskRemains(taking: Taking, snapshot: DiskSnapshot): Promise<void> {
+  if (findCondition(snapshot.status.conditions, 'Ready')?.reason !== 'WaitingForDisk') return;
+  const { context, request, signal } = taking;
+  try {
+    await readSourceDisk(context, request.diskId, signal);
+  } catch (error) {
+    if (isLaminaError(error, 'disk-not-found')) await withdraw(taking, snapshot, error.message);
+    throw error;
+  }
 }
 
 async function declare(taking: Taking): Promise<DiskSnapshot> {
@@ -76,12 +97,13 @@ async function declare(taking: Taking): Promise<DiskSnapshot> {
   } catch (error) {
     if (!isAlreadyExists(error)) throw error;
     const other = await context.snapshots.get(ref, { signal });
-    if (other) return usable(taking, other);
+    if (other) return await usable(taking, other);
     throw new LaminaError('busy', `another snapshot ${ref.name} has just been deleted; try again`, { cause: error });
   }
 }
 
-async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot: DiskSnapshot): Promise<SnapshotInfo> {
+async function waitUntilTaken(taking: Taking, snapshot: DiskSnapshot): Promise<SnapshotInfo> {
+  const { context, watch, ref, signal } = taking;
   // Of the node and of the snapshot, either may be known to be gone first.
   watch.dependOn(context.caches.nodes, snapshot.spec.nodeName ?? '');
   const verdict = await watch.until(snapshot, (latest) => judge(context, latest), signal);
@@ -91,17 +113,25 @@ async function waitUntilTaken({ context, watch, ref, signal }: Taking, snapshot:
     return snapshotInfo(verdict.taken);
   }
   if ('failure' in verdict) {
-    const { nodeName } = snapshot.spec;
-    const what = `the snapshot ${ref.name} cannot be taken (${verdict.failure.message}), and node ${nodeName} has not cleared it away yet`;
-    await withdrawObject(
-      { resources: context.snapshots, cache: context.caches.snapshots.cache, watch, ref, signal },
-      snapshot,
-      what,
-    );
-    context.checkpoint('create-snapshot/snapshot-withdrawn');
+    await withdraw(taking, snapshot, verdict.failure.message);
     throw verdict.failure;
   }
   throw new LaminaError('busy', `somebody has deleted the snapshot ${ref.name} while it was taken; try again`);
+}
+
+/** Takes back what cannot be taken. @throws LaminaError `busy` where it is not gone in time */
+async function withdraw(
+  { context, watch, ref, signal }: Taking,
+  snapshot: DiskSnapshot,
+  problem: string,
+): Promise<void> {
+  const what = `the snapshot ${ref.name} cannot be taken (${problem}), and node ${snapshot.spec.nodeName} has not cleared it away yet`;
+  await withdrawObject(
+    { resources: context.snapshots, cache: context.caches.snapshots.cache, watch, ref, signal },
+    snapshot,
+    what,
+  );
+  context.checkpoint('create-snapshot/snapshot-withdrawn');
 }
 
 type Verdict = { taken: DiskSnapshot } | { failure: Error } | { deleted: true };

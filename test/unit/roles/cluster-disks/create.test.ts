@@ -257,6 +257,20 @@ describe('a volume with a source', () => {
     expect((await failureOf(create('x', anywhere, { source: { kind: 'disk', id: 'late' } }))).code).toBe('busy');
   });
 
+  it('that goes while the volume waits for it is not found, and not waited for, for ever', async () => {
+    const wanted = { source: { kind: 'snapshot', id: 'snap' } } as const;
+    b.reply = (_, name) => (name === 'late' ? { reason: 'WaitingForSource', message: 'no such snapshot' } : 'done');
+    const late = create('late', anywhere, wanted);
+    const isWaiting = () => JSON.stringify(scene.find(diskImages, 'late') ?? {}).includes('WaitingForSource');
+    expect((await timeOut(late, isWaiting)).code).toBe('busy');
+    expect((await timeOut(create('late', anywhere, wanted), isWaiting)).code).toBe('busy');
+    b.reply = () => 'done';
+    await disks.deleteSnapshot('snap');
+    const failure = await failureOf(create('late', anywhere, wanted));
+    expect([failure.code, failure.message]).toEqual(['snapshot-not-found', 'there is no snapshot snap']);
+    expect(scene.find(diskImages, 'late')).toBeUndefined();
+  });
+
   it('of another pool is refused', async () => {
     scene.addNode({ name: 'c', pool: 'fast' });
     const fast = await scene.service();

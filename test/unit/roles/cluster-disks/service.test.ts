@@ -282,6 +282,15 @@ describe('createSnapshot', () => {
     expect(scene.server.objects.list(diskSnapshots)).toHaveLength(1);
   });
 
+  it('of a disk that goes before it is taken is not found, and not waited for, for ever', async () => {
+    a.reply = (task) => (task === 'take' ? { reason: 'WaitingForDisk', message: 'no such disk' } : 'done');
+    const isWaiting = () => JSON.stringify(scene.find(diskSnapshots, 'snap-1') ?? {}).includes('WaitingForDisk');
+    expect((await scene.timeOut(snapshot('snap-1'), isWaiting)).code).toBe('busy');
+    await disks.deleteDisk('pvc-1');
+    expect((await failureOf(snapshot('snap-1'))).code).toBe('disk-not-found');
+    expect(scene.find(diskSnapshots, 'snap-1')).toBeUndefined();
+  });
+
   it('is deleted, with the disk before it or after', async () => {
     await snapshot('snap-1');
     await disks.deleteDisk('pvc-1');
