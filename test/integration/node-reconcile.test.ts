@@ -4,9 +4,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findCondition } from '../../src/kube/conditions.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
+import { NodePools } from '../../src/reconcile/node/node-pools.ts';
 import { findOrphans } from '../../src/reconcile/node/orphans.ts';
 import { diskIdOf } from '../../src/store/ids.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
+import { silentLogger } from '../fakes/silent-logger.ts';
 import { NodeScene, systemNamespace } from '../node-scene.ts';
 
 let directory: string;
@@ -321,6 +323,29 @@ describe('a DiskSnapshot of this node', () => {
     await scene.reconcileSnapshot('snap');
     expect(await scene.snapshot('snap')).toBeUndefined();
     expect(readdirSync(path.join(directory, 'layers'))).toEqual([]);
+  });
+
+  it('in a pool that the node is not told to have any more stays until that is back, as a DiskImage does', async () => {
+    scene.declareSnapshot('snap', 'scratch');
+    await scene.reconcileSnapshot('snap');
+    const { context } = scene;
+    const unused = async (): Promise<never> => {
+      throw new Error('there is no pool');
+    };
+    const { clock } = scene;
+    const options = { open: unused, confirm: unused, onChange: () => {}, clock, logger: silentLogger };
+    scene.context = { ...context, pools: new NodePools({ ...options, places: [] }) };
+    await scene.context.snapshotClient.removeIfPresent({ namespace: 'media', name: 'snap' });
+    await scene.reconcileSnapshot('snap');
+    const { conditions = [] } = (await scene.snapshot('snap'))?.status ?? {};
+    expect(findCondition(conditions, 'Ready')).toMatchObject({
+      reason: 'Deleting',
+      message: 'The snapshot is deleted as soon as node worker-1 serves its pool default again.',
+    });
+    scene.context = context;
+    await scene.reconcileSnapshot('snap');
+    expect(await scene.snapshot('snap')).toBeUndefined();
+    expect(scene.detached.pool.snapshots.size).toBe(0);
   });
 
   it('that was taken and is not there any more is lost, and not taken again', async () => {

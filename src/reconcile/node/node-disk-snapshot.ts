@@ -92,8 +92,12 @@ export class NodeDiskSnapshots {
     if (!hasFinalizer(snapshot, finalizers.snapshot)) return 'done';
     const id = snapshotIdOfObject(snapshot, systemNamespace);
     const holder = pools.served.find((pool) => recordIn(pool, id));
-    if (!holder && !pools.areAllServed) {
-      const message = `The snapshot is deleted as soon as node ${nodeName} serves all of its pools again.`;
+    const { pool: poolName } = snapshot.status;
+    // A pool that the node is not told to have any more may come back with the snapshot.
+    const isAway = poolName !== undefined && !pools.state(poolName);
+    if (!holder && (isAway || !pools.areAllServed)) {
+      const which = isAway ? `its pool ${poolName}` : 'all of its pools';
+      const message = `The snapshot is deleted as soon as node ${nodeName} serves ${which} again.`;
       return this.#report(snapshot, { status: 'False', reason: 'Deleting', message });
     }
     const record = holder && recordIn(holder, id);
