@@ -123,3 +123,47 @@ it('a node asks for its certificate, and shows it with all authorities', async (
   await got.promise;
   expect(credentials.current()).toMatchObject({ authorities: [expect.stringContaining('BEGIN CERTIFICATE')] });
 });
+
+describe('a node that gets no certificate', () => {
+  const allRequests = () => scene.server.objects.list(certificateSigningRequestType);
+  beforeEach(async () => {
+    const requests = new ResourceClient(scene.connect(), certificateSigningRequestType);
+    const { clock, logger } = scene;
+    const onChange = async () => {};
+    const options = { requests, nodeName: 'worker-1', onChange, clock, random: () => 0, logger };
+    scene.run((signal) => new NodeCredentials(options).run(signal));
+    await until(() => allRequests().length === 1);
+  });
+  /** From timer to timer. */
+  async function passHours(hours: number): Promise<void> {
+    for (const endMs = scene.clock.elapsedMs() + hours * 3_600_000; scene.clock.elapsedMs() < endMs; ) {
+      await scene.settle();
+      for (const { metadata } of allRequests()) {
+        const status = { conditions: [{ type: 'Denied', message: 'no' }] };
+        if (isDenied) scene.patch(certificateSigningRequestType, metadata.name, { status }, { subresource: 'status' });
+      }
+      scene.clock.advance(scene.clock.pending[0] ?? 0);
+    }
+  }
+  let isDenied = false;
+
+  it('as nobody is there to sign it, asks for one, and takes it when it comes', async () => {
+    isDenied = false;
+    await passHours(2);
+    expect(allRequests()).toHaveLength(1);
+    const [{ metadata } = { metadata: { name: '' } }] = allRequests();
+    scene.patch(certificateSigningRequestType, metadata.name, { spec: { username: account, extra: attested } });
+    const end = await scene.elect();
+    await until(() => statusOf(metadata.name).certificate !== undefined);
+    await end();
+    await passHours(0.1);
+    expect(scene.logger.entries.some(({ message }) => message.includes('got a certificate'))).toBe(true);
+  });
+
+  it('as it is denied, asks again less and less often', async () => {
+    isDenied = true;
+    await passHours(4);
+    expect(allRequests().length).toBeGreaterThan(4);
+    expect(allRequests().length).toBeLessThan(12);
+  });
+});
