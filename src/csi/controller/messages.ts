@@ -1,6 +1,6 @@
 import type { Snapshot, Volume, VolumeContentSource } from '../../gen/csi.ts';
 import { topologyOf } from '../validation/topology.ts';
-import { invalid, requireId } from '../validation/text.ts';
+import { invalid, maxTextBytes, requireId } from '../validation/text.ts';
 import type { CreateDiskRequest, DiskInfo, SnapshotInfo } from './disk-service.ts';
 
 type Source = CreateDiskRequest['source'];
@@ -16,6 +16,14 @@ export function imageSnapshotId(key: string): string {
 /** `namespace/name` of the DiskImage that a snapshot id stands for; undefined for one of a snapshot. */
 export function imageKeyOf(snapshotId: string): string | undefined {
   return snapshotId.startsWith(imagePrefix) ? snapshotId.slice(imagePrefix.length) : undefined;
+}
+
+/** Those of DiskImages are as long as the names of namespaces and objects may be, beyond what CSI recommends for ids. */
+const maxImageIdBytes = imagePrefix.length + 63 + 1 + 253;
+
+/** @throws LaminaError `invalid-parameter` where `value` is empty or too long */
+export function requireSnapshotId(field: string, value: string): string {
+  return requireId(field, value, imageKeyOf(value) === undefined ? maxTextBytes : maxImageIdBytes);
 }
 
 /** The volume context is empty: a disk's own record says all that a node needs to know. */
@@ -54,7 +62,7 @@ export function parseContentSource(given: VolumeContentSource | undefined): Sour
   if (!given) return null;
   switch (given.type?.$case) {
     case 'snapshot': {
-      const id = requireId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId);
+      const id = requireSnapshotId('volume_content_source.snapshot.snapshot_id', given.type.value.snapshotId);
       const image = imageKeyOf(id);
       return image === undefined ? { kind: 'snapshot', id } : { kind: 'image', id: image };
     }

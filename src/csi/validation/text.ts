@@ -2,7 +2,7 @@ import path from 'node:path';
 import { LaminaError } from '../../lib/errors.ts';
 
 /** The CSI specification's limit for every string that is not a path. */
-const maxTextBytes = 128;
+export const maxTextBytes = 128;
 const maxPathBytes = 4096;
 
 /** The control characters that the specification bans from names: all but tab, line feed and carriage return. */
@@ -15,11 +15,11 @@ export function requireName(field: string, value: string): string {
   return requireId(field, value);
 }
 
-/** @throws LaminaError `invalid-parameter` where `value` is empty or longer than 128 bytes */
-export function requireId(field: string, value: string): string {
+/** @throws LaminaError `invalid-parameter` where `value` is empty or longer than `maxBytes` */
+export function requireId(field: string, value: string, maxBytes = maxTextBytes): string {
   if (value === '') throw invalid(`${field} is required and was not given`);
   const bytes = Buffer.byteLength(value);
-  if (bytes > maxTextBytes) throw invalid(`${field} has ${bytes} bytes; ${maxTextBytes} are the most`);
+  if (bytes > maxBytes) throw invalid(`${field} has ${bytes} bytes; ${maxBytes} are the most`);
   return value;
 }
 

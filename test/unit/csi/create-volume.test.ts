@@ -146,6 +146,15 @@ describe('CreateVolume with a source', () => {
     }
   });
 
+  it('takes the id of a DiskImage, as long as names can be, and none that is longer', async () => {
+    const id = `diskimage/${'n'.repeat(63)}/${'d'.repeat(253)}`;
+    expect(await refusal({ volumeContentSource: source('snapshot', id) })).toMatch(/^NOT_FOUND/);
+    expect(await refusal({ volumeContentSource: source('snapshot', `${id}d`) })).toMatch(
+      /^INVALID_ARGUMENT: .*328 bytes; 327 are the most/,
+    );
+    expect(await refusal({ volumeContentSource: source('snapshot', 's'.repeat(129)) })).toMatch(/^INVALID_ARGUMENT/);
+  });
+
   it('is NOT_FOUND where the source is not there', async () => {
     expect(await refusal({ volumeContentSource: source('snapshot', 'nowhere') })).toMatch(
       /^NOT_FOUND: \[snapshot-not-found\]/,
