@@ -1,7 +1,8 @@
-import { provisionerMetadataNames } from '../../api/names.ts';
+import { parameterNames, provisionerMetadataNames } from '../../api/names.ts';
 import { createVolume } from '../../csi/controller/create-volume.ts';
 import type { DiskService } from '../../csi/controller/disk-service.ts';
 import { imageSnapshotId } from '../../csi/controller/messages.ts';
+import { parseVolumeParameters } from '../../csi/controller/parameters.ts';
 import { OperationLocks } from '../../csi/operation-locks.ts';
 import { placeOf } from '../../csi/validation/topology.ts';
 import {
@@ -9,9 +10,11 @@ import {
   type VolumeCapability,
   VolumeCapability_AccessMode_Mode as Mode,
 } from '../../gen/csi.ts';
+import type { StorageClass } from '../../kube/kinds/storage-kinds.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { parseQuantity } from '../../lib/quantity.ts';
 import { type ClaimVolume, type ClaimVolumeRequest, fsTypeOf } from '../../reconcile/cluster/populate-claim.ts';
+import { takesSpaceAtOnce } from '../../store/space.ts';
 
 /** As csi-provisioner understands them. */
 const modes: Record<string, Mode> = {
@@ -20,6 +23,12 @@ const modes: Record<string, Mode> = {
   ReadOnlyMany: Mode.MULTI_NODE_READER_ONLY,
   ReadWriteMany: Mode.MULTI_NODE_MULTI_WRITER,
 };
+
+/** What a class asks of pools. @throws LaminaError `invalid-parameter` as CreateVolume does */
+export function readClass(storageClass: StorageClass): { pool: string; isThick: boolean } {
+  const { options, pool } = parseVolumeParameters(parametersOf(storageClass));
+  return { pool, isThick: takesSpaceAtOnce(options.preallocation) };
+}
 
 /** Makes volumes for claims just as if csi-provisioner asked for them. The function throws what CreateVolume does. */
 export function claimVolumes(disks: DiskService): (request: ClaimVolumeRequest) => Promise<ClaimVolume> {
@@ -47,7 +56,7 @@ function volumeRequestOf({
     capacityRange: { requiredBytes: bytesOf(claim.requests), limitBytes: bytesOf(claim.limits) },
     volumeCapabilities: claim.accessModes.map((mode) => capabilityOf(mode, claim.isBlock, storageClass)),
     parameters: {
-      ...storageClass.parameters,
+      ...parametersOf(storageClass),
       [claimName]: claim.metadata.name,
       [claimNamespace]: claim.metadata.namespace ?? '',
       [volumeName]: name,
@@ -59,11 +68,13 @@ function volumeRequestOf({
   };
 }
 
-function capabilityOf(
-  accessMode: string,
-  isBlock: boolean,
-  storageClass: ClaimVolumeRequest['storageClass'],
-): VolumeCapability {
+/** Those that csi-provisioner passes on: others that begin so are for itself, such as Secrets. */
+function parametersOf({ parameters }: StorageClass): Record<string, string> {
+  const isPassedOn = (name: string) => !name.startsWith('csi.storage.k8s.io/') || name === parameterNames.fsType;
+  return Object.fromEntries(Object.entries(parameters).filter(([name]) => isPassedOn(name)));
+}
+
+function capabilityOf(accessMode: string, isBlock: boolean, storageClass: StorageClass): VolumeCapability {
   return {
     accessMode: { mode: modes[accessMode] ?? Mode.UNKNOWN },
     accessType: isBlock

@@ -19,6 +19,7 @@ import type { Logger } from '../../lib/logger.ts';
 import { OrphanAdopter } from '../../reconcile/cluster/adopt-orphans.ts';
 import { type Caches, createElectedCaches, type ElectedCaches } from '../../reconcile/cluster/caches.ts';
 import type { ControllerStep } from '../../reconcile/cluster/controller-steps.ts';
+import { HopelessClaims } from '../../reconcile/cluster/hopeless-claims.ts';
 import { ImageCopies } from '../../reconcile/cluster/image-copies.ts';
 import { GoneNodes } from '../../reconcile/cluster/node-gone.ts';
 import { DiskImagePlacer } from '../../reconcile/cluster/place-disk-image.ts';
@@ -30,6 +31,7 @@ import { CertificateSigner } from '../../reconcile/cluster/sign-certificates.ts'
 import { TransferAuthorities } from '../../reconcile/cluster/transfer-authorities.ts';
 import { SourceSnapshots } from '../../reconcile/cluster/source-snapshots.ts';
 import { SilentNodes } from '../../reconcile/cluster/silent-nodes.ts';
+import { readClass } from './claim-volumes.ts';
 import { snapshotSweeper, volumeSweeper, watchSnapshots, watchVolumes } from '../../reconcile/cluster/sweepers.ts';
 
 const populatorWorkers = 16;
@@ -66,6 +68,7 @@ export async function runElectedWork(work: ElectedWork): Promise<void> {
     clearingSnapshots,
     copying,
     populating,
+    explaining,
     signing,
     forgetting,
     listening,
@@ -166,6 +169,19 @@ function populating(work: Parts): Controller {
   });
   // Each waits for its node.
   return controllerOf(work, 'populate-claim', populator, populatorWorkers);
+}
+
+function explaining(work: Parts): Controller {
+  const { client, caches, rooms, events } = work;
+  const claims = new HopelessClaims({
+    wishes: new ResourceClient(client, claimWishType),
+    storageClasses: new ResourceClient(client, storageClassType),
+    caches,
+    rooms,
+    readClass,
+    events,
+  });
+  return controllerOf(work, 'hopeless-claim', claims);
 }
 
 function forgetting(work: Parts): Controller {
