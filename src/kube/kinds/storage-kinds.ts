@@ -78,6 +78,8 @@ export interface StorageClass extends KubeObject {
   mountOptions: string[];
   /** Volumes are made when a pod needs them. */
   isLate: boolean;
+  /** Where volumes may be: in one of the places, of which a volume has to fit all expressions. Empty for everywhere. */
+  allowedTopologies: { matchLabelExpressions: { key: string; values: string[] }[] }[];
 }
 
 const storageClassSchema = z.object({
@@ -87,6 +89,15 @@ const storageClassSchema = z.object({
   reclaimPolicy: z.string().nullish(),
   mountOptions: z.array(z.string()).nullish(),
   volumeBindingMode: z.string().nullish(),
+  allowedTopologies: z
+    .array(
+      z
+        .object({
+          matchLabelExpressions: z.array(z.object({ key: z.string(), values: z.array(z.string()) })).nullish(),
+        })
+        .transform(({ matchLabelExpressions }) => ({ matchLabelExpressions: matchLabelExpressions ?? [] })),
+    )
+    .nullish(),
 });
 
 export const storageClassType: ResourceType<StorageClass> = {
@@ -96,7 +107,7 @@ export const storageClassType: ResourceType<StorageClass> = {
   plural: 'storageclasses',
   namespaced: false,
   parse: (json) => {
-    const { metadata, provisioner, parameters, reclaimPolicy, mountOptions, volumeBindingMode } =
+    const { metadata, provisioner, parameters, reclaimPolicy, mountOptions, volumeBindingMode, allowedTopologies } =
       storageClassSchema.parse(json);
     return {
       metadata,
@@ -105,6 +116,7 @@ export const storageClassType: ResourceType<StorageClass> = {
       reclaimPolicy: reclaimPolicy ?? 'Delete',
       mountOptions: mountOptions ?? [],
       isLate: volumeBindingMode === 'WaitForFirstConsumer',
+      allowedTopologies: allowedTopologies ?? [],
     };
   },
 };

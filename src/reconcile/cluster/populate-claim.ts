@@ -1,7 +1,7 @@
-import { apiGroup, driverName, nodeTopologyKey, parameterNames } from '../../api/names.ts';
+import { annotations, apiGroup, driverName, nodeTopologyKey, parameterNames } from '../../api/names.ts';
 import type { DiskImage } from '../../api/objects.ts';
 import { isAlreadyExists } from '../../kube/client/api-error.ts';
-import { findCondition } from '../../kube/conditions.ts';
+import { findCondition, isTrue } from '../../kube/conditions.ts';
 import type { Controller, ReconcileResult } from '../../kube/controller.ts';
 import {
   type PersistentVolume,
@@ -49,7 +49,6 @@ export interface ClaimPopulatorOptions {
 
 /** What waits for something that does not wake it is looked at again after this. */
 const retryMs = 15_000;
-const busyMs = 1000;
 const defaultFsType = 'ext4';
 
 /**
@@ -65,10 +64,16 @@ export class ClaimPopulator {
 
   watch(controller: Controller): void {
     const { claims, images } = this.#options.caches;
-    const isOpen = (claim: PersistentVolumeClaim) => imageNameOf(claim) !== undefined && !claim.volumeName;
+    const isOpen = (claim: PersistentVolumeClaim | undefined) =>
+      claim !== undefined && imageNameOf(claim) !== undefined && !claim.volumeName;
+    const openClaimOf = ({ annotations: given }: DiskImage['metadata']) => {
+      const key = given[annotations.claim] ?? '';
+      return claims.cache.has(key) && isOpen(claims.cache.get(key)) ? [key] : [];
+    };
     controller.watch(claims, (claim) => (isOpen(claim) ? [keyOf(claim.metadata)] : []));
-    controller.watch(images, ({ metadata, spec }) => {
-      if (!spec.sealed) return [];
+    controller.watch(images, ({ metadata, spec, status }) => {
+      // The volume of a claim, which was waited for as long as one call may.
+      if (!spec.sealed) return isTrue(status.conditions, 'Ready') ? openClaimOf(metadata) : [];
       const waiting = claims.cache.list().filter((claim) => isOpen(claim) && imageKeyOf(claim) === keyOf(metadata));
       return waiting.map((claim) => keyOf(claim.metadata));
     });
@@ -81,8 +86,8 @@ export class ClaimPopulator {
       return await this.#provision(claim, signal);
     } catch (error) {
       if (!isLaminaError(error) || error.code.startsWith('api-')) throw error;
-      if (error.code === 'busy') return { againAfterMs: busyMs };
-      this.#tell(claim, 'Warning', 'ProvisioningFailed', messageOf(error));
+      if (error.code === 'busy') this.#tell(claim, 'Normal', 'Provisioning', messageOf(error));
+      else this.#tell(claim, 'Warning', 'ProvisioningFailed', messageOf(error));
       // Nobody else asks the scheduler for another node.
       if (claim.selectedNode !== undefined && error.kind === 'exhausted') await this.#giveBack(claim, signal);
       return { againAfterMs: retryMs };

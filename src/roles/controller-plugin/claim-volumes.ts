@@ -63,7 +63,7 @@ function volumeRequestOf({
     },
     secrets: {},
     volumeContentSource: { type: { $case: 'snapshot', value: { snapshotId: imageSnapshotId(image) } } },
-    accessibilityRequirements: undefined,
+    accessibilityRequirements: topologyOf(storageClass),
     mutableParameters,
   };
 }
@@ -72,6 +72,18 @@ function volumeRequestOf({
 function parametersOf({ parameters }: StorageClass): Record<string, string> {
   const isPassedOn = (name: string) => !name.startsWith('csi.storage.k8s.io/') || name === parameterNames.fsType;
   return Object.fromEntries(Object.entries(parameters).filter(([name]) => isPassedOn(name)));
+}
+
+/** What the class allows, one topology for each combination of values. The scheduler sees to it where it chooses the node. */
+function topologyOf({ isLate, allowedTopologies }: StorageClass): CreateVolumeRequest['accessibilityRequirements'] {
+  if (isLate || allowedTopologies.length === 0) return undefined;
+  const requisite = allowedTopologies.flatMap(({ matchLabelExpressions }) =>
+    matchLabelExpressions.reduce<Record<string, string>[]>(
+      (places, { key, values }) => places.flatMap((place) => values.map((value) => ({ ...place, [key]: value }))),
+      [{}],
+    ),
+  );
+  return { requisite: requisite.map((segments) => ({ segments })), preferred: [] };
 }
 
 function capabilityOf(accessMode: string, isBlock: boolean, storageClass: StorageClass): VolumeCapability {

@@ -36,10 +36,10 @@ function createClass(name: string, more: object) {
   );
 }
 
-const golden = (more: object = {}) =>
+const golden = (more: object = {}, name = 'debian') =>
   scene.create(
     diskImages,
-    { name: 'debian', namespace: 'media' },
+    { name, namespace: 'media' },
     {
       size: '2Gi',
       nodeName: 'a',
@@ -49,10 +49,10 @@ const golden = (more: object = {}) =>
     },
   );
 
-const claim = (spec: object = {}, annotations: object = {}) =>
+const claim = (spec: object = {}, annotations: object = {}, name = 'root') =>
   scene.create(
     persistentVolumeClaimType,
-    { name: 'root', namespace: 'media', annotations },
+    { name, namespace: 'media', annotations },
     {
       accessModes: ['ReadWriteOnce'],
       resources: { requests: { storage: '10Gi' } },
@@ -96,6 +96,29 @@ describe('a claim that names a DiskImage', () => {
       },
     });
     await until(() => scene.eventsOf('root').some((event) => event.includes('ProvisioningSucceeded')));
+  });
+
+  it('gets one where its class allows it, though the image is elsewhere', async () => {
+    const expressions = [{ key: 'topology.lamina.storage/node', values: ['b', 'c'] }];
+    createClass('near', { allowedTopologies: [{ matchLabelExpressions: expressions }] });
+    createClass('nowhere', {
+      allowedTopologies: [{ matchLabelExpressions: [{ key: 'topology.kubernetes.io/zone', values: ['x'] }] }],
+    });
+    golden();
+    const object = claim({ storageClassName: 'near' });
+    await scene.elect();
+    await volumeOf(object);
+    expect(scene.find(diskImages, nameOf(object), systemNamespace)).toMatchObject({ spec: { nodeName: 'b' } });
+    claim({ storageClassName: 'nowhere' }, {}, 'lost');
+    await until(() => scene.eventsOf('lost').some((event) => event.startsWith('Warning ProvisioningFailed')));
+  });
+
+  it('starts from an image whose name is longer than ids of CSI', async () => {
+    const name = 'd'.repeat(120);
+    golden({}, name);
+    const object = claim({ dataSourceRef: { apiGroup: 'lamina.storage', kind: 'DiskImage', name } });
+    await scene.elect();
+    await volumeOf(object);
   });
 
   it('waits for the image, and says so', async () => {
@@ -163,6 +186,29 @@ describe('a claim that names a DiskImage', () => {
     expect(scene.eventsOf('root')[0]).toContain('Warning ProvisioningFailed');
     expect(scene.find(persistentVolumeType, nameOf(object))).toBeUndefined();
     await until(() => scene.find(diskImages, nameOf(object), systemNamespace) === undefined);
+  });
+
+  it('whose node does not make the volume says so, is not asked for all the time, and goes on as soon as it does', async () => {
+    golden();
+    await scene.elect();
+    await scene.settle();
+    a.reply = () => 'nothing';
+    const object = claim();
+    await until(() => scene.clock.pending.includes(50_000));
+    await scene.settle();
+    scene.clock.advance(50_000);
+    await until(() => scene.eventsOf('root').length === 1);
+    expect(scene.eventsOf('root')[0]).toMatch(
+      /^Normal Provisioning: node a has not begun to make the volume pvc-.*: is its node plugin running\?$/,
+    );
+    await scene.settle();
+    const before = scene.server.requests.length;
+    scene.clock.advance(10_000);
+    await scene.settle();
+    expect(scene.server.requests.length - before).toBeLessThan(3);
+    a.reply = () => 'done';
+    a.wake();
+    await volumeOf(object);
   });
 
   it('is given back to the scheduler where the node has no room', async () => {
