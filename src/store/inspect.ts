@@ -7,7 +7,7 @@ import { type Findings, type Leftover, noting, type Problem } from './findings.t
 import { childrenOf, namedLayers, unreferencedLayers } from './graph.ts';
 import { inspectLayer } from './inspect-layer.ts';
 import type { PoolLayout } from './layout.ts';
-import { listNames, type PoolContents } from './pool.ts';
+import { exists, listNames, type PoolContents } from './pool.ts';
 import {
   diskRecordSchema,
   type DiskId,
@@ -47,9 +47,26 @@ export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
   const images = await readAll(layout.images, imageRecordSchema, problems);
   const layers = await readLayers(layout, problems);
   const contents = { pool, layers, disks, snapshots, images };
-  problems.push(...brokenReferences(layout, contents));
+  problems.push(...(await missingDirectories(layout)), ...brokenReferences(layout, contents));
   for (const layer of layers.values()) await inspectLayer(layout, contents, layer, { problems, leftovers });
   return { contents, problems, leftovers };
+}
+
+/**
+ * Every pool has these, be they empty. Where one went away, in a copy that leaves empty directories out or otherwise, what
+ * its records named would be taken for what nobody names, and be collected.
+ */
+async function missingDirectories(layout: PoolLayout): Promise<Problem[]> {
+  const { layers, disks, snapshots, images, incoming } = layout;
+  // Pools made before there were images have neither of the two.
+  const hasImages = await exists(incoming);
+  const problems: Problem[] = [];
+  for (const file of [layers, disks, snapshots, ...(hasImages ? [images] : [])]) {
+    if (await exists(file)) continue;
+    const message = `${file} is missing: restore it from a backup, or make it (mkdir) where it was empty`;
+    problems.push({ code: 'graph-corrupt', file, message });
+  }
+  return problems;
 }
 
 async function readAll<T extends { id: string }>(

@@ -103,15 +103,18 @@ async function assertUsable(layout: PoolLayout): Promise<void> {
   }
 }
 
-/** pool.json comes last: with it, all of the directories are there. */
+/** pool.json comes last: with it, all of the directories are there, and one that is not is for the inspection to refuse. */
 async function initialise(layout: PoolLayout): Promise<void> {
   const { layers, disks, snapshots, images, incoming, tmp } = layout;
-  for (const directory of [layers, disks, snapshots, images, incoming, tmp]) {
+  const isPool = await exists(layout.poolRecord);
+  // A pool that was made before there were images has neither `images` nor `incoming`.
+  const later = (await exists(incoming)) ? [] : [images, incoming];
+  for (const directory of [...(isPool ? later : [layers, disks, snapshots, images, incoming]), tmp]) {
     await mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
       if (errnoOf(error) !== 'EEXIST') throw error;
     });
   }
-  if (await exists(layout.poolRecord)) return;
+  if (isPool) return;
   for (const directory of [layers, disks, snapshots, images]) {
     if ((await listNames(directory)).length > 0) {
       throw new LaminaError(

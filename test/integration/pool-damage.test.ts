@@ -117,6 +117,31 @@ describe('a damaged pool', () => {
     expect(await refusal()).toMatchObject({ message: expect.stringContaining(file) });
   });
 
+  it.each(['disks', 'snapshots', 'images'])(
+    'is refused where the directory %s is missing, and keeps the layers that it named',
+    async (name) => {
+      const opened = await openDetachedPool(directory);
+      await opened.disks.create({ name: 'a', size: anySize, options: thin, source: null });
+      writePattern(opened, 'a', 1, 0, MiB);
+      await opened.images.create({ name: 'golden', source: { kind: 'disk', id: 'a' } });
+      await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
+      await opened.release();
+      const layers = readdirSync(path.join(directory, 'layers'));
+      const missing = path.join(directory, name);
+      renameSync(missing, `${directory}-${name}`);
+      const report = await checkPool(directory, noProgress);
+      expect(report.problems).toMatchObject([{ code: 'graph-corrupt', file: missing }]);
+      expect(await repairPool(directory, silentLogger, noProgress)).toMatchObject({ repaired: [] });
+      expect(await refusal()).toMatchObject({ code: 'graph-corrupt', message: expect.stringContaining(missing) });
+      expect(readdirSync(path.join(directory, 'layers'))).toEqual(layers);
+
+      renameSync(`${directory}-${name}`, missing);
+      const again = await openDetachedPool(directory);
+      expectPattern(again, again.pool.disk('a').head, 1, 0, MiB);
+      await again.release();
+    },
+  );
+
   it('is refused where a sealed layer changed its size, or an image is cut off', async () => {
     const { pool } = await makePool();
     const { path: file } = pool.chainLayer(pool.snapshot('s').layer);
