@@ -16,11 +16,16 @@ export interface Qcow2Header {
   corrupt: boolean;
   l1TableOffset: number;
   l1Entries: number;
+  refcountTableOffset: number;
+  refcountTableClusters: number;
+  refcountBits: number;
 }
 
 const magic = 0x514649fb;
 const maxBackingNameBytes = 1023;
 const maxL1Bytes = 32 * 1024 * 1024;
+const maxRefcountTableBytes = 8 * 1024 * 1024;
+const maxRefcountOrder = 6;
 const extensionBackingFormat = 0xe2792aca;
 const extensionDataFile = 0x44415441;
 const incompatible = { dirty: 1n, corrupt: 2n, dataFile: 4n, compressionType: 8n, extendedL2: 16n };
@@ -64,10 +69,24 @@ export function parseQcow2Header(bytes: Buffer, file: string): Qcow2Header {
     corrupt: (features & incompatible.corrupt) !== 0n,
     l1TableOffset: Number(l1Offset),
     l1Entries,
+    ...refcountTable(bytes, { version, clusterBits }, refuse),
   };
 }
 
 type Refuse = (what: string) => LaminaError;
+
+function refcountTable(
+  bytes: Buffer,
+  { version, clusterBits }: { version: number; clusterBits: number },
+  refuse: Refuse,
+): Pick<Qcow2Header, 'refcountTableOffset' | 'refcountTableClusters' | 'refcountBits'> {
+  const offset = bytes.readBigUInt64BE(48);
+  const clusters = bytes.readUInt32BE(56);
+  const order = version === 3 ? bytes.readUInt32BE(96) : 4;
+  const isAbsurd = clusters * 2 ** clusterBits > maxRefcountTableBytes || offset > BigInt(Number.MAX_SAFE_INTEGER);
+  if (isAbsurd || order > maxRefcountOrder) throw refuse('an absurd refcount table');
+  return { refcountTableOffset: Number(offset), refcountTableClusters: clusters, refcountBits: 2 ** order };
+}
 
 function backingName(bytes: Buffer, refuse: Refuse): { name: string | null; offset: number } {
   const offset = Number(bytes.readBigUInt64BE(8));

@@ -5,6 +5,7 @@ import { LaminaError } from '../lib/errors.ts';
 import { syncDirectory, syncFile } from '../lib/fs-records.ts';
 import { checkImage, rebaseImage } from '../qemu/qemu-img.ts';
 import { chainIds, childrenOf } from './graph.ts';
+import { assertNotCutOff } from './inspect-layer.ts';
 import { backingPath, mergeName } from './layout.ts';
 import type { Pool } from './pool.ts';
 import type { LayerId, LayerRecord } from './records.ts';
@@ -101,6 +102,8 @@ export async function mergeLayers(pool: Pool, merge: Merge, signal: AbortSignal)
 }
 
 async function buildMerged(pool: Pool, { lower, upper }: Merge, merged: string, signal: AbortSignal): Promise<void> {
+  // What is cut off of it would be merged as zeroes, and nobody could tell afterwards.
+  await assertNotCutOff(pool.chainLayer(lower).path, pool.layer(lower));
   await copyFile(pool.chainLayer(upper).path, merged, constants.COPYFILE_FICLONE);
   await chmod(merged, 0o600);
   pool.checkpoint('compact/copy-made');

@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { LaminaError } from '../lib/errors.ts';
+import { reachesItsEnd } from '../qemu/qcow2-end.ts';
+import { checkImage } from '../qemu/qemu-img.ts';
 import { type Qcow2Header, readQcow2Header } from '../qemu/qcow2-header.ts';
 import { type Findings, type Leftover, noting } from './findings.ts';
 import { childrenOf } from './graph.ts';
@@ -22,6 +24,7 @@ export async function inspectLayer(
   }
   const file = layout.layerData(id, format);
   await noting(problems, file, async () => {
+    await assertNotCutOff(file, layer);
     const sizeBytes = await (format === 'raw' ? rawSize(file) : qcow2Size(contents, layer, file, leftovers));
     if (sizeBytes === layer.virtualSizeBytes) return;
     const wanted = `${layout.layerRecord(id)} says ${layer.virtualSizeBytes} bytes, ${file} has ${sizeBytes}`;
@@ -49,6 +52,21 @@ export function assertOwnHeader(header: Qcow2Header, file: string): void {
 export function namesBacking(header: Qcow2Header, backing: Pick<LayerRecord, 'id' | 'format'> | null): boolean {
   if (backing === null) return header.backingFile === null;
   return header.backingFile === backingPath(backing.id, backing.format) && header.backingFormat === backing.format;
+}
+
+/**
+ * What is beyond the end of an image file reads as zeroes, without an error from anybody.
+ *
+ * @throws LaminaError `layer-corrupt` where a file is shorter than what was written to it
+ */
+export async function assertNotCutOff(
+  file: string,
+  { format, virtualSizeBytes }: Pick<LayerRecord, 'format' | 'virtualSizeBytes'>,
+): Promise<void> {
+  if (format === 'raw' ? (await rawSize(file)) >= virtualSizeBytes : await reachesItsEnd(file)) return;
+  // Clusters may be counted that a daemon, when it was killed, had not come to write: only the whole check tells.
+  if (format === 'qcow2' && (await checkImage(file)).result !== 'corrupt') return;
+  throw changedFromOutside(file, 'is cut off');
 }
 
 function changedFromOutside(file: string, what: string): LaminaError {

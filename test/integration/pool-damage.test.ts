@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -13,6 +14,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
+import { reachesItsEnd } from '../../src/qemu/qcow2-end.ts';
 import { checkPool, exitCode, repairPool } from '../../src/store/check.ts';
 import { lockPool } from '../../src/store/open.ts';
 import {
@@ -152,6 +154,28 @@ describe('a damaged pool', () => {
     expect(await refusal()).toMatchObject({ code: 'image-header-invalid', message: expect.stringContaining(file) });
   });
 
+  it.each(['the head', 'a sealed layer'])('is refused where the image of %s lost its end', async (which) => {
+    const { pool } = await makePool();
+    const { path: file } = pool.chainLayer(which === 'the head' ? pool.disk('a').head : pool.snapshot('s').layer);
+    truncateSync(file, statSync(file).size - MiB / 2);
+    expect(await refusal()).toMatchObject({
+      code: 'layer-corrupt',
+      message: expect.stringContaining(`${file} is cut off`),
+    });
+    const report = await checkPool(directory, noProgress);
+    expect(report.problems).toMatchObject([{ code: 'layer-corrupt', file }]);
+  });
+
+  it('is served where a killed daemon had counted a cluster that it had not come to write', async () => {
+    const { pool } = await makePool();
+    const { path: file } = pool.chainLayer(pool.disk('a').head);
+    countOneMoreCluster(file);
+    expect(await reachesItsEnd(file)).toBe(false);
+    const again = await openDetachedPool(directory);
+    expectPattern(again, again.pool.disk('a').head, 2, 0, MiB);
+    await again.release();
+  });
+
   it('sets a torn record aside on repair, keeps what it may have named, and serves the others', async () => {
     const { pool } = await makePool();
     const lost = pool.disk('a').head;
@@ -198,6 +222,15 @@ describe('a damaged pool', () => {
     expect(report.problems).toMatchObject([{ code: 'layer-corrupt', file }]);
   });
 });
+
+/** Takes the cluster behind the last one of an image for used, as its refcounts have it. */
+function countOneMoreCluster(file: string): void {
+  const image = readFileSync(file);
+  const clusterBytes = 2 ** image.readUInt32BE(20);
+  const block = Number(image.readBigUInt64BE(Number(image.readBigUInt64BE(48))));
+  image.writeUInt16BE(1, block + 2 * Math.ceil(image.length / clusterBytes));
+  writeFileSync(file, image);
+}
 
 describe('a directory that is no pool', () => {
   let directory: string;

@@ -1,6 +1,7 @@
 import type { DiskRecord } from '../../store/records.ts';
 import { settleSnapshots } from '../../store/recover.ts';
 import type { Attachment, BlockDevice } from '../attach/attachment.ts';
+import { assertNotCutOff } from '../../store/inspect-layer.ts';
 import { attachRequest, type DiskContext, isThick } from './disk-context.ts';
 import { findLive } from './live-disk.ts';
 
@@ -23,15 +24,17 @@ export class DiskAttachments {
     return isThick(this.#context.pool, this.disk(diskId));
   }
 
-  /** Idempotent. @throws LaminaError `engine-dead` where its daemon died: detach first */
+  /** Idempotent. @throws LaminaError `engine-dead` where its daemon died: detach first; `layer-corrupt` where a file is cut off */
   async attach(diskId: string): Promise<BlockDevice> {
     const { pool, attacher, locks } = this.#context;
     this.disk(diskId);
     return locks.run(diskId, async () => {
       const { id } = this.disk(diskId);
-      await settleSnapshots(pool, id, await findLive(this.#context, this.disk(diskId)));
+      const live = await findLive(this.#context, this.disk(diskId));
+      await settleSnapshots(pool, id, live);
       await pool.markAttached(id);
       try {
+        if (!live) await this.#assertWhole(this.disk(diskId));
         return await attacher.attach(attachRequest(pool, this.disk(diskId)));
       } finally {
         if (!(await this.#find(this.disk(diskId)))) pool.markDetached(id);
@@ -66,6 +69,11 @@ export class DiskAttachments {
   async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
     const { pool, locks } = this.#context;
     await locks.run(diskId, () => pool.putDisk({ ...this.disk(diskId), filesystem }));
+  }
+
+  /** Before anybody reads of it, and writes what he concludes of that. */
+  async #assertWhole({ head }: DiskRecord): Promise<void> {
+    for (const layer of this.#context.pool.chain(head)) await assertNotCutOff(layer.path, layer);
   }
 
   #find(disk: DiskRecord): Promise<Attachment | null> {
