@@ -1,9 +1,12 @@
-import { truncate } from 'node:fs/promises';
+import { stat, truncate } from 'node:fs/promises';
+import { roundUp } from '../lib/bytes.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { syncFile } from '../lib/fs-records.ts';
+import { readQcow2Header } from '../qemu/qcow2-header.ts';
 import { growImage } from '../qemu/qemu-img.ts';
+import { sizeUnit } from './create-disk.ts';
 import type { Pool } from './pool.ts';
-import type { DiskId, DiskRecord, LayerRecord } from './records.ts';
+import type { DiskId, DiskRecord, LayerId, LayerRecord } from './records.ts';
 
 /**
  * Makes a disk's head layer and records bigger; `sizeBytes` is a multiple of sizeUnit. File first, records after: a
@@ -26,6 +29,28 @@ export async function growDisk(
   await pool.putLayer({ ...head, virtualSizeBytes: sizeBytes });
   pool.checkpoint('grow-disk/layer-recorded');
   return recordSize(pool, disk.id, sizeBytes);
+}
+
+/**
+ * Takes over the size of an image that had grown when something failed, such as writing its records to a full pool. The
+ * caller holds the disk's lock. Idempotent; every operation that relies on the recorded size comes after it.
+ */
+export async function followGrowth(pool: Pool, id: DiskId): Promise<DiskRecord> {
+  const disk = pool.disk(id);
+  const head = pool.layer(disk.head);
+  const file = pool.layout.layerData(head.id, head.format);
+  const found = head.format === 'raw' ? (await stat(file)).size : (await readQcow2Header(file)).virtualSizeBytes;
+  if (found > head.virtualSizeBytes) await takeOverSize(pool, head.id, found);
+  const { virtualSizeBytes } = pool.layer(disk.head);
+  return virtualSizeBytes > disk.sizeBytes ? recordSize(pool, id, virtualSizeBytes) : disk;
+}
+
+/** The record of a layer follows its image. A partial block at the end of that is filled up. */
+export async function takeOverSize(pool: Pool, id: LayerId, sizeBytes: number): Promise<void> {
+  const layer = pool.layer(id);
+  const size = roundUp(sizeBytes, sizeUnit);
+  if (layer.format === 'raw' && size !== sizeBytes) await truncate(pool.layout.layerData(id, 'raw'), size);
+  await pool.putLayer({ ...layer, virtualSizeBytes: size });
 }
 
 async function growFile(pool: Pool, disk: DiskRecord, head: LayerRecord, sizeBytes: number): Promise<void> {

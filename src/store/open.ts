@@ -1,15 +1,14 @@
-import { constants, copyFile, mkdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { constants, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { poolFilesystem } from '../host/disk-space.ts';
-import { roundUp } from '../lib/bytes.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { errnoOf, LaminaError, messageOf } from '../lib/errors.ts';
 import { syncDirectory, writeRecord } from '../lib/fs-records.ts';
 import type { Logger } from '../lib/logger.ts';
-import { sizeUnit } from './create-disk.ts';
 import { unreferencedLayers } from './graph.ts';
 import type { Leftover } from './findings.ts';
+import { takeOverSize } from './grow-disk.ts';
 import { foreignNames, type Inspection, inspectPool, readPoolRecord } from './inspect.ts';
 import { PoolLayout } from './layout.ts';
 import { exists, listNames, Pool } from './pool.ts';
@@ -182,20 +181,12 @@ async function putRight(pool: Pool, leftover: Leftover): Promise<void> {
     case 'merged':
       return pool.putLayer({ ...layer, parent: pool.layer(layer.parent ?? layer.id).parent });
     case 'grown':
-      return takeOverSize(pool, leftover);
+      return takeOverSize(pool, layer.id, leftover.sizeBytes ?? 0);
   }
 }
 
 function isPending(pool: Pool, leftover: Leftover): boolean {
   return [...pool.snapshots.values()].some((s) => s.layer === leftover.layer && s.state === 'pending');
-}
-
-/** A file that grew before its records did: they follow it. A partial block at its end is filled up. */
-async function takeOverSize(pool: Pool, { layer: id, sizeBytes = 0, file }: Leftover): Promise<void> {
-  const layer = pool.layer(id);
-  const size = roundUp(sizeBytes, sizeUnit);
-  if (layer.format === 'raw' && size !== sizeBytes) await truncate(file, size);
-  await pool.putLayer({ ...layer, virtualSizeBytes: size });
 }
 
 /** A record that was set aside may be restored by hand: until it is gone, what it may have named is kept. */

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, truncateSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
+import { LaminaError } from '../../src/lib/errors.ts';
 import { maxChainDepth } from '../../src/store/compact.ts';
 import {
   anySize,
@@ -217,6 +218,43 @@ describe('the store', () => {
       else expect(result.reason).toMatchObject({ code: 'snapshot-not-found' });
     }
     expect(made.some(({ status }) => status === 'fulfilled')).toBe(true);
+  });
+
+  it.each(['qcow2', 'raw'] as const)(
+    'takes a snapshot that a restart finds whole after a %s disk grew and its records could not be written',
+    async (format) => {
+      await opened.release();
+      const failing = { at: 'grow-disk/image-grown' };
+      opened = await openDetachedPool(opened.directory, {}, (step) => {
+        if (step === failing.at) throw new LaminaError('pool-full', 'no room for a record');
+      });
+      await create('a', { format }, 8 * MiB);
+      writePattern(opened, 'a', 1, 0, 8 * MiB);
+      const size = { requiredBytes: 16 * MiB, limitBytes: 0 };
+      await expect(opened.disks.grow('a', size)).rejects.toMatchObject({ code: 'pool-full' });
+      failing.at = '';
+      await opened.disks.createSnapshot({ name: 's', diskId: 'a' });
+      await opened.disks.deleteSnapshot('s');
+      await opened.release();
+      opened = await openDetachedPool(opened.directory);
+      expect((await opened.disks.grow('a', size)).sizeBytes).toBe(16 * MiB);
+      expectPattern(opened, headOf('a').id, 1, 0, 8 * MiB);
+      expectPattern(opened, headOf('a').id, 0, 8 * MiB, 8 * MiB);
+    },
+  );
+
+  it('merges no layer that lost its end, as what is missing would become zeroes', async () => {
+    await create('a');
+    for (const [n, name] of ['s0', 's1'].entries()) {
+      writePattern(opened, 'a', n + 1, n * MiB, MiB);
+      await opened.disks.createSnapshot({ name, diskId: 'a' });
+    }
+    const { path: file } = opened.pool.chainLayer(opened.pool.snapshot('s0').layer);
+    truncateSync(file, statSync(file).size - MiB / 2);
+    await opened.disks.deleteSnapshot('s0');
+    await opened.compactor.settled();
+    expect(existsSync(file)).toBe(true);
+    expect(opened.pool.chain(headOf('a').id)).toHaveLength(3);
   });
 
   it('refuses a restore that is smaller than its snapshot', async () => {

@@ -2,7 +2,7 @@ import { extendAllocated } from '../../host/fallocate.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { assertSameDisk, chooseSize, createDisk, type SizeRange, type SourceContent } from '../../store/create-disk.ts';
 import { deleteDisk, deleteSnapshot } from '../../store/delete.ts';
-import { assertGrowsLive, growDisk } from '../../store/grow-disk.ts';
+import { assertGrowsLive, followGrowth, growDisk } from '../../store/grow-disk.ts';
 import { diskIdOf, snapshotIdOf, transientSnapshotId } from '../../store/ids.ts';
 import type {
   DiskId,
@@ -94,12 +94,12 @@ export class Disks {
     pool.disk(diskId);
     return locks.run(diskId, async () => {
       const disk = pool.disk(diskId);
-      if (disk.sizeBytes >= range.requiredBytes && (!range.limitBytes || disk.sizeBytes <= range.limitBytes))
-        return disk;
-      const sizeBytes = chooseSize(range, disk.sizeBytes);
+      if (isWithin(disk, range)) return disk;
       const live = await findLive(this.#context, disk);
       await settleSnapshots(pool, disk.id, live);
-      const settled = pool.disk(diskId);
+      const settled = await followGrowth(pool, disk.id);
+      if (isWithin(settled, range)) return settled;
+      const sizeBytes = chooseSize(range, settled.sizeBytes);
       const daemon = live?.switchable ?? false;
       if (daemon) assertGrowsLive(settled, pool.layer(settled.head));
       const preallocation = isThick(pool, settled) ? settled.options.preallocation : 'off';
@@ -201,4 +201,8 @@ export class Disks {
     }
     await attacher.resize(attachRequest(pool, disk), sizeBytes);
   }
+}
+
+function isWithin({ sizeBytes }: DiskRecord, { requiredBytes, limitBytes }: SizeRange): boolean {
+  return sizeBytes >= requiredBytes && (limitBytes === 0 || sizeBytes <= limitBytes);
 }

@@ -1,6 +1,7 @@
 import type { SnapshotRecord } from '../../store/records.ts';
 import { settleSnapshots } from '../../store/recover.ts';
 import { type SnapshotRequest, takeSnapshot } from '../../store/take-snapshot.ts';
+import { followGrowth } from '../../store/grow-disk.ts';
 import type { DiskContext } from './disk-context.ts';
 import { findLive } from './live-disk.ts';
 
@@ -21,5 +22,5 @@ export async function snapshotDisk(
   await settleSnapshots(pool, id, live);
   const settled = pool.snapshots.get(request.id);
   if (settled) return settled;
-  return space.admit(0, 'off', () => takeSnapshot(pool, pool.disk(diskId), request, live));
+  return space.admit(0, 'off', async () => takeSnapshot(pool, await followGrowth(pool, id), request, live));
 }
