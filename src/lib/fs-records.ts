@@ -24,6 +24,12 @@ export async function syncFile(file: string): Promise<void> {
  * rename, fsync of the directory. Killed anywhere, the old record or the new one is there, never a mixture.
  */
 export async function writeRecord(file: string, value: unknown, tmpDirectory: string): Promise<void> {
+  await replaceRecord(file, value, tmpDirectory);
+  await syncDirectory(path.dirname(file));
+}
+
+/** The first part of writeRecord: from here on everybody reads the new record, and only a power cut can bring the old one back. */
+export async function replaceRecord(file: string, value: unknown, tmpDirectory: string): Promise<void> {
   const temporary = path.join(tmpDirectory, `record-${randomBytes(8).toString('hex')}`);
   try {
     const handle = await open(temporary, 'wx', 0o600);
@@ -38,7 +44,6 @@ export async function writeRecord(file: string, value: unknown, tmpDirectory: st
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncDirectory(path.dirname(file));
 }
 
 const versioned = z.object({ version: z.int() });

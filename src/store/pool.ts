@@ -116,8 +116,7 @@ export class Pool {
   }
 
   async putDisk(record: DiskRecord): Promise<void> {
-    await this.#records.write(this.layout.disk(record.id), record);
-    this.#disks.set(record.id, record);
+    await this.#records.write(this.layout.disk(record.id), record, () => this.#disks.set(record.id, record));
   }
 
   async removeDisk(id: DiskId): Promise<void> {
@@ -126,8 +125,7 @@ export class Pool {
   }
 
   async putSnapshot(record: SnapshotRecord): Promise<void> {
-    await this.#records.write(this.layout.snapshot(record.id), record);
-    this.#snapshots.set(record.id, record);
+    await this.#records.write(this.layout.snapshot(record.id), record, () => this.#snapshots.set(record.id, record));
   }
 
   async removeSnapshot(id: SnapshotId): Promise<void> {
@@ -136,8 +134,7 @@ export class Pool {
   }
 
   async putImage(record: ImageRecord): Promise<void> {
-    await this.#records.write(this.layout.image(record.id), record);
-    this.#images.set(record.id, record);
+    await this.#records.write(this.layout.image(record.id), record, () => this.#images.set(record.id, record));
   }
 
   async removeImage(id: ImageId): Promise<void> {
@@ -146,8 +143,7 @@ export class Pool {
   }
 
   async putLayer(record: LayerRecord): Promise<void> {
-    await this.#records.write(this.layout.layerRecord(record.id), record);
-    this.#layers.set(record.id, record);
+    await this.#records.write(this.layout.layerRecord(record.id), record, () => this.#layers.set(record.id, record));
   }
 
   /** Where a new layer is built: nothing under tmp/ survives a restart. */

@@ -1,7 +1,7 @@
 import { unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
-import { syncDirectory, writeRecord } from '../lib/fs-records.ts';
+import { replaceRecord, syncDirectory } from '../lib/fs-records.ts';
 import type { PoolLayout } from './layout.ts';
 
 /** Small changes of a pool's metadata, which must work on a full disk too. */
@@ -12,8 +12,13 @@ export class RecordWriter {
     this.#layout = layout;
   }
 
-  async write(file: string, record: unknown): Promise<void> {
-    await this.freeing(() => writeRecord(file, record, this.#layout.tmp));
+  /** @param onReplaced called as soon as the record is the one that a restart finds, also where it then fails to be flushed */
+  async write(file: string, record: unknown, onReplaced: () => void): Promise<void> {
+    await this.freeing(async () => {
+      await replaceRecord(file, record, this.#layout.tmp);
+      onReplaced();
+      await syncDirectory(path.dirname(file));
+    });
   }
 
   /** Idempotent. */

@@ -83,7 +83,8 @@ async function switchHead(
     try {
       await pool.putDisk({ ...disk, head: overlay.id });
     } catch (error) {
-      await pool.removeSnapshot(snapshot.id);
+      // Once the disk's record names the overlay, the snapshot is finished by the next operation.
+      if (pool.disk(disk.id).head !== overlay.id) await pool.removeSnapshot(snapshot.id);
       throw error;
     }
     pool.checkpoint('take-snapshot/head-recorded');
