@@ -16,10 +16,13 @@ export async function settleSnapshots(pool: Pool, disk: DiskId, live: LiveDisk |
   }
 }
 
-/** Removes what clones passed through, and every layer that nothing names. */
+/**
+ * Removes what clones passed through, and every layer that nothing names. What could not be settled stays: its record
+ * is all that tells that the disk may still write to its layer.
+ */
 export async function sweep(pool: Pool): Promise<void> {
-  for (const { id, transient } of [...pool.snapshots.values()]) {
-    if (transient) await pool.removeSnapshot(id);
+  for (const { id, transient, state } of [...pool.snapshots.values()]) {
+    if (transient && state === 'ready') await pool.removeSnapshot(id);
   }
   await pool.collect();
 }

@@ -53,6 +53,7 @@ export async function takeSnapshot(
     // Nothing was written since the last snapshot: the same layer gets one more name, and the chain stays as it is.
     return pool.withPins([head.parent], () => recordReady(pool, disk, request, head.parent as LayerId));
   }
+  if (live) await followHead(pool, disk, live);
   const snapshot = await switchHead(pool, disk, request, live);
   return finishSnapshot(pool, snapshot, live);
 }
@@ -109,11 +110,7 @@ export async function finishSnapshot(
     await pool.removeSnapshot(snapshot.id);
     throw new LaminaError('snapshot-not-found', `snapshot ${snapshot.id} was not taken: the disk was not switched`);
   }
-  if (disk && live && (await live.activeLayer()) === snapshot.layer) {
-    const overlay = pool.chainLayer(disk.head);
-    await live.prepare(overlay);
-    await live.switchTo(overlay);
-  }
+  if (disk && live) await followHead(pool, disk, live);
   pool.checkpoint('take-snapshot/head-switched');
   await pool.sealLayer(snapshot.layer);
   pool.checkpoint('take-snapshot/layer-sealed');
@@ -121,6 +118,17 @@ export async function finishSnapshot(
   await pool.putSnapshot(ready);
   pool.checkpoint('take-snapshot/snapshot-ready');
   return ready;
+}
+
+/**
+ * Has the daemon write to the layer that the disk's record names. It lags behind that only until a snapshot is finished;
+ * what it writes in between belongs to no layer that is sealed.
+ */
+async function followHead(pool: Pool, { head }: DiskRecord, live: LiveDisk): Promise<void> {
+  if ((await live.activeLayer()) === head) return;
+  const overlay = pool.chainLayer(head);
+  await live.prepare(overlay);
+  await live.switchTo(overlay);
 }
 
 /** On a pool with reflink: a raw copy that shares extents becomes the snapshot, and the disk stays raw as it is. */

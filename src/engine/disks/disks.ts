@@ -144,7 +144,13 @@ export class Disks {
     const id = snapshotId as SnapshotId;
     const snapshot = pool.snapshots.get(id);
     if (!snapshot || snapshot.transient) return;
-    await locks.run(`snapshot:${id}`, () => locks.run(snapshot.disk, () => deleteSnapshot(pool, id)));
+    await locks.run(`snapshot:${id}`, () =>
+      locks.run(snapshot.disk, async () => {
+        // Forgotten before its disk has left its layer, the next snapshot would be taken of a layer that is still written to.
+        if (pool.snapshots.get(id)?.state === 'pending') await this.#settle(snapshot.disk);
+        await deleteSnapshot(pool, id);
+      }),
+    );
     this.#onNamesGone();
   }
 
@@ -155,6 +161,12 @@ export class Disks {
       throw new LaminaError('snapshot-not-found', `snapshot ${snapshotId} is not ready`);
     }
     return record;
+  }
+
+  async #settle(diskId: DiskId): Promise<void> {
+    const { pool } = this.#context;
+    const disk = pool.disks.get(diskId);
+    await settleSnapshots(pool, diskId, disk ? await findLive(this.#context, disk) : null);
   }
 
   async #createBlank(id: DiskId, { name, size, options, onBuild }: CreateRequest): Promise<DiskRecord> {
