@@ -1,3 +1,4 @@
+import { readFile, stat } from 'node:fs/promises';
 import { KiB } from '../lib/bytes.ts';
 import { run, type RunOptions, toolFailure } from '../lib/exec.ts';
 import { LaminaError } from '../lib/errors.ts';
@@ -116,6 +117,7 @@ export async function checkImage(file: string, options: { repairLeaks?: boolean 
 
 /** Whether another process has the image open for writing, as far as QEMU's own locks tell. */
 export async function isImageInUse(file: string, format: ImageFormat): Promise<boolean> {
+  if (!(await mayBeLocked(file))) return false;
   try {
     await run('qemu-img', ['info', '-f', format, file], { timeoutMs: quickMs });
     return false;
@@ -123,6 +125,15 @@ export async function isImageInUse(file: string, format: ImageFormat): Promise<b
     if (isLockFailure(error)) return true;
     throw error;
   }
+}
+
+/**
+ * Whether some process, of whatever container, holds a lock on a file with this inode number. Not by the device: what the
+ * kernel lists for a file on btrfs is not what stat(2) says.
+ */
+async function mayBeLocked(file: string): Promise<boolean> {
+  const [{ ino }, locks] = await Promise.all([stat(file, { bigint: true }), readFile('/proc/locks', 'utf8')]);
+  return new RegExp(`:${ino} [0-9]+ `).test(locks);
 }
 
 function isLockFailure(error: unknown): boolean {

@@ -99,8 +99,18 @@ export class FuseBackend implements EngineBackend {
 
 async function findRecorded(paths: DaemonPaths): Promise<string | null> {
   const text = await readFile(paths.device, 'utf8').catch(ifErrno('ENOENT', null));
-  if (text === null) return null;
-  const { device, sequence } = deviceRecord.parse(JSON.parse(text));
+  // What is damaged counts as none: the export tells as well, as long as its daemon lives.
+  const record = deviceRecord.safeParse(parseJson(text));
+  if (!record.success) return null;
+  const { device, sequence } = record.data;
   const isSame = (await blockDeviceSequence(device)) === sequence && (await hasBacking(device));
   return isSame ? device : null;
+}
+
+function parseJson(text: string | null): unknown {
+  try {
+    return JSON.parse(text ?? '');
+  } catch {
+    return undefined;
+  }
 }

@@ -15,7 +15,7 @@ import type {
 } from '../../store/records.ts';
 import { settleSnapshots } from '../../store/recover.ts';
 import { attachRequest, type DiskContext, isThick } from './disk-context.ts';
-import { findLive } from './live-disk.ts';
+import { assertNobodyWrites, findLive } from './live-disk.ts';
 import { snapshotDisk } from './snapshot-disk.ts';
 
 export interface CreateRequest {
@@ -81,6 +81,7 @@ export class Disks {
         );
       }
       if (attachment) await attacher.detach(attachRequest(pool, disk));
+      else await assertNobodyWrites(pool, disk);
       pool.markDetached(disk.id);
       await settleSnapshots(pool, disk.id, null);
       await deleteDisk(pool, disk.id);

@@ -1,6 +1,6 @@
 import { messageOf } from '../../lib/errors.ts';
 import { settleSnapshots, sweep } from '../../store/recover.ts';
-import type { DiskId } from '../../store/records.ts';
+import type { DiskId, DiskRecord } from '../../store/records.ts';
 import { attachRequest, type DiskContext } from './disk-context.ts';
 import { findLive } from './live-disk.ts';
 
@@ -11,22 +11,10 @@ import { findLive } from './live-disk.ts';
  */
 export async function recoverDisks(context: DiskContext): Promise<void> {
   const { pool, attacher, logger } = context;
-  for (const disk of pool.disks.values()) {
-    const request = attachRequest(pool, disk);
-    const attachment = await attacher.find(request);
-    if (!attachment) continue;
-    if (attachment.device) {
-      await pool.markAttached(disk.id);
-      if (attachment.state === 'healthy')
-        logger.info({ diskId: disk.id, device: attachment.device.path }, 'disk is still attached');
-      else
-        logger.error(
-          { diskId: disk.id, state: attachment.state },
-          'the storage daemon of an attached disk is not healthy',
-        );
-    } else {
-      await attempt(context, disk.id, () => attacher.detach(request));
-    }
+  for (const disk of [...pool.disks.values()]) {
+    // Until it is known otherwise, its layers are open.
+    await pool.markAttached(disk.id);
+    await attempt(context, disk.id, () => meetAgain(context, disk));
   }
   for (const diskId of await attacher.daemonDiskIds()) {
     if (pool.disks.has(diskId as DiskId)) continue;
@@ -37,6 +25,23 @@ export async function recoverDisks(context: DiskContext): Promise<void> {
     await attempt(context, disk.id, async () => settleSnapshots(pool, disk.id, await findLive(context, disk)));
   }
   await sweep(pool);
+}
+
+async function meetAgain({ pool, attacher, logger }: DiskContext, disk: DiskRecord): Promise<void> {
+  const request = attachRequest(pool, disk);
+  const attachment = await attacher.find(request);
+  if (attachment?.device) {
+    if (attachment.state === 'healthy')
+      logger.info({ diskId: disk.id, device: attachment.device.path }, 'disk is still attached');
+    else
+      logger.error(
+        { diskId: disk.id, state: attachment.state },
+        'the storage daemon of an attached disk is not healthy',
+      );
+    return;
+  }
+  if (attachment) await attacher.detach(request);
+  pool.markDetached(disk.id);
 }
 
 async function attempt(context: DiskContext, diskId: string, work: () => Promise<void>): Promise<void> {

@@ -67,8 +67,14 @@ export class Daemon {
       await removeDaemonFiles(paths);
       throw new LaminaError('tool-failed', `the storage daemon of ${spec.diskId} ended at its start: ${words}`);
     }
-    await writeDaemonState(paths, identity);
     const daemon = new Daemon(context, spec, identity);
+    try {
+      await writeDaemonState(paths, identity);
+    } catch (error) {
+      // Nobody would know of it, and it would keep its images from every other.
+      await daemon.stop();
+      throw error;
+    }
     if (await daemon.#becomesReady()) return daemon;
     const ended = !(await isAlive(identity));
     const words = await readLogTail(paths);
