@@ -13,10 +13,12 @@ import { selectDataPath } from '../engine/attach/self-test.ts';
 import type { EngineStep } from '../engine/attach/steps.ts';
 import type { FreezeStep } from '../engine/staging/staging-steps.ts';
 import type { SupervisorClient } from '../engine/supervisor/supervisor-client.ts';
+import { claimRunDirectory } from '../engine/attach/run-claim.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
-import { loadPool, type LockedPool, lockPool } from '../store/open.ts';
+import { loadPool, lockPool } from '../store/open.ts';
+import type { Pool } from '../store/pool.ts';
 import { SpaceGuard, type SpacePolicy } from '../store/space.ts';
 import type { StoreStep } from '../store/steps.ts';
 
@@ -50,24 +52,35 @@ export interface LocalPool {
   release: () => Promise<void>;
 }
 
-/** @throws LaminaError as lockPool, loadPool, `supervisor` and selectDataPath do; the pool's lock is given up then */
+/** @throws LaminaError as lockPool, loadPool, `supervisor`, claimRunDirectory and selectDataPath do; the pool's lock is given up then */
 export async function openLocalPool(options: LocalPoolOptions): Promise<LocalPool> {
   const locked = await lockPool(options.pool, options.assertNew);
+  let giveUp = locked.release;
   try {
-    return await assemble(options, locked);
+    const { id } = locked.record;
+    const runDir = path.join(path.resolve(options.runDir), id.slice(0, 8));
+    // Before anything that could fail: somebody's file system may stand still.
+    await thawMarked(runDir, options.logger);
+    const pool = await loadPool(locked, options);
+    const client = await options.supervisor({ id, runDir });
+    const unclaim = await claimRunDirectory({ runDir, poolPath: pool.layout.root, client });
+    giveUp = () => unclaim().finally(locked.release);
+    return await assemble(options, { pool, client, runDir, release: giveUp });
   } catch (error) {
-    await locked.release();
+    await giveUp();
     throw error;
   }
 }
 
-async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<LocalPool> {
+interface Claimed {
+  pool: Pool;
+  client: SupervisorClient;
+  runDir: string;
+  release: () => Promise<void>;
+}
+
+async function assemble(options: LocalPoolOptions, { pool, client, runDir, release }: Claimed): Promise<LocalPool> {
   const { checkpoint, logger, onFrozen, onMerged } = options;
-  const runDir = path.join(path.resolve(options.runDir), locked.record.id.slice(0, 8));
-  // Before anything that could fail: somebody's file system may stand still.
-  await thawMarked(runDir, logger);
-  const pool = await loadPool(locked, { checkpoint, logger });
-  const client = await options.supervisor({ id: locked.record.id, runDir });
   const dataPath = await selectDataPath({ client, runDir, poolPath: pool.layout.root, logger });
   const context: DiskContext = {
     pool,
@@ -92,6 +105,6 @@ async function assemble(options: LocalPoolOptions, locked: LockedPool): Promise<
     dataPath,
     supervisor: client,
     runDir,
-    release: locked.release,
+    release,
   };
 }
