@@ -39,6 +39,12 @@ describe('values are refused by name:', () => {
       "at '/storageClasses/0/parameters/liveSnapshots'",
     ],
     ['more than all of a pool', { space: { reserved: 1 } }, "at '/space/reserved'"],
+    // As where all that is below a key is commented out: Helm takes the defaults away.
+    ['a section that is empty', { export: null }, "missing property 'export'"],
+    ['a section below it that is empty', { metrics: { serviceMonitor: null } }, "missing property 'serviceMonitor'"],
+    ['a key without a value', { logLevel: null }, "missing property 'logLevel'"],
+    ['a key of a section without a value', { controller: { orphanGraceSeconds: null } }, "'orphanGraceSeconds'"],
+    ['an image without one', { provisioner: { image: null } }, "at '/provisioner': missing property 'image'"],
   ])('%s', async (_, values, words) => {
     const { refusal } = await renderChart(values);
     expect(refusal).toContain(words);
@@ -85,6 +91,8 @@ describe('values that contradict each other are refused with a sentence:', () =>
     ['a relative kubelet', { kubeletPath: 'var/lib/kubelet' }, "kubeletPath is 'var/lib/kubelet': give the whole path"],
     ['a name for no class', { storageClasses: [{ name: 'Fast' }] }, "'Fast' is no name for a class"],
     ['snapshot classes of a name', { snapshotClasses: [{ name: 'x' }, { name: 'x' }] }, "'x' is there twice"],
+    ['a tag in the repository', { image: { repository: 'r.io:5000/lamina:dev' } }, 'so give it as image.tag'],
+    ['the same of a sidecar', { resizer: { image: { repository: 'x:1' } } }, 'so give it as resizer.image.tag'],
     ['a name for no Secret', { imagePullSecrets: ['My Secret'] }, "'My Secret' is no name of a Secret"],
     [
       'clusters that QEMU has not',
@@ -125,6 +133,13 @@ describe('values that contradict each other are refused with a sentence:', () =>
         resources: { requests: { cpu: 1, memory: '1e9', 'example.com/gpu': '2' }, limits: { cpu: '0.5' } },
       },
       storageClasses: [{ name: 'fast.v2', parameters: { clusterSize: '2Mi' } }],
+      snapshotClasses: null,
+      imagePullSecrets: null,
+      node: {
+        resources: null,
+        nodeSelector: null,
+        image: { repository: 'r.io:5000/lamina@sha256', tag: '0'.repeat(64) },
+      },
     });
     expect(refusal).toBe('');
   });
