@@ -120,7 +120,7 @@ export const permissions: Record<'controller' | 'node', readonly Permission[]> =
       group: 'storage.k8s.io',
       resources: ['storageclasses', 'volumeattributesclasses'],
       verbs: ['get'],
-      why: 'know how a volume is to be made that starts from a DiskImage',
+      why: 'know how a volume is to be made that starts from a DiskImage, and what is wrong with a class',
     },
     {
       group: 'snapshot.storage.k8s.io',

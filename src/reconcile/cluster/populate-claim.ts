@@ -13,7 +13,7 @@ import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
 import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { ClaimWish, StorageClass, VolumeAttributesClass } from '../../kube/kinds/storage-kinds.ts';
 import type { Checkpoint } from '../../lib/checkpoint.ts';
-import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
+import { type ErrorCode, isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
 import type { ElectedCaches } from './caches.ts';
 import type { ControllerStep } from './controller-steps.ts';
@@ -49,6 +49,8 @@ export interface ClaimPopulatorOptions {
 
 /** What waits for something that does not wake it is looked at again after this. */
 const retryMs = 15_000;
+/** What the API server refuses, such as more than a quota allows, is for who made the claim to see; its troubles are not. */
+const untold: readonly ErrorCode[] = ['api-unavailable', 'api-conflict', 'leadership-lost'];
 const defaultFsType = 'ext4';
 
 /**
@@ -85,7 +87,7 @@ export class ClaimPopulator {
     try {
       return await this.#provision(claim, signal);
     } catch (error) {
-      if (!isLaminaError(error) || error.code.startsWith('api-')) throw error;
+      if (!isLaminaError(error) || untold.includes(error.code)) throw error;
       if (error.code === 'busy') this.#tell(claim, 'Normal', 'Provisioning', messageOf(error));
       else this.#tell(claim, 'Warning', 'ProvisioningFailed', messageOf(error));
       // Nobody else asks the scheduler for another node.
@@ -95,7 +97,7 @@ export class ClaimPopulator {
   };
 
   async #provision(claim: PersistentVolumeClaim, signal: AbortSignal): Promise<ReconcileResult> {
-    const { wishes, attributesClasses, createVolume, checkpoint } = this.#options;
+    const { wishes, createVolume, checkpoint } = this.#options;
     const wish = await wishes.get(claim.metadata, { signal });
     if (!wish || wish.metadata.uid !== claim.metadata.uid) return 'done';
     const storageClass = await this.#classOf(wish, signal);
@@ -106,15 +108,8 @@ export class ClaimPopulator {
       return { againAfterMs: retryMs };
     }
     if (storageClass.isLate && claim.selectedNode === undefined) return 'done';
-    const attributes =
-      wish.volumeAttributesClassName === undefined
-        ? undefined
-        : await attributesClasses.get({ name: wish.volumeAttributesClassName }, { signal });
-    if (wish.volumeAttributesClassName !== undefined && !attributes) {
-      throw new LaminaError('invalid-parameter', `there is no VolumeAttributesClass ${wish.volumeAttributesClassName}`);
-    }
     const name = `pvc-${claim.metadata.uid}`;
-    const mutableParameters = attributes?.parameters ?? {};
+    const mutableParameters = await this.#attributesOf(wish, signal);
     const request = { name, claim: wish, storageClass, mutableParameters, image: keyOf(image.metadata) };
     const volume = await createVolume(request);
     checkpoint('populate-claim/volume-made');
@@ -138,6 +133,20 @@ export class ClaimPopulator {
       throw new LaminaError('invalid-parameter', `there is no StorageClass ${storageClassName}: create it`);
     }
     return storageClass.provisioner === driverName ? storageClass : undefined;
+  }
+
+  async #attributesOf(
+    { volumeAttributesClassName: name }: ClaimWish,
+    signal: AbortSignal,
+  ): Promise<Record<string, string>> {
+    if (name === undefined) return {};
+    const attributes = await this.#options.attributesClasses.get({ name }, { signal });
+    if (!attributes) throw new LaminaError('invalid-parameter', `there is no VolumeAttributesClass ${name}`);
+    if (attributes.driverName === driverName) return attributes.parameters;
+    throw new LaminaError(
+      'invalid-parameter',
+      `the VolumeAttributesClass ${name} is for ${attributes.driverName}: name one for ${driverName}, or none`,
+    );
   }
 
   /** @returns what is waited for where it is not ready. @throws LaminaError `invalid-parameter` where it never will be */

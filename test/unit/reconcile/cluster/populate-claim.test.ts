@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { diskImages } from '../../../../src/api/objects.ts';
 import { persistentVolumeClaimType, persistentVolumeType } from '../../../../src/kube/kinds/core-kinds.ts';
-import { storageClassType } from '../../../../src/kube/kinds/storage-kinds.ts';
+import { storageClassType, volumeAttributesClassType } from '../../../../src/kube/kinds/storage-kinds.ts';
 import type { FakeClusterNode } from '../../../fakes/cluster-node.ts';
 import { ClusterScene, systemNamespace, until } from '../../../fakes/cluster-scene.ts';
 
@@ -14,6 +14,16 @@ beforeEach(async () => {
   scene.addNode({ name: 'b' });
   createClass('fast', {});
   createClass('foreign', { provisioner: 'other.example.org' });
+  scene.server.objects.create(
+    { type: volumeAttributesClassType, namespace: '' },
+    {
+      apiVersion: 'storage.k8s.io/v1',
+      kind: 'VolumeAttributesClass',
+      metadata: { name: 'foreign' },
+      driverName: 'other.example.org',
+      parameters: { liveSnapshots: 'true' },
+    },
+  );
   createClass('late', { volumeBindingMode: 'WaitForFirstConsumer' });
 });
 
@@ -177,6 +187,7 @@ describe('a claim that names a DiskImage', () => {
     ['that is bigger than may be', { resources: { limits: { storage: '1Gi' } } }, {}, '2147483648'],
     ['on several nodes at once', { accessModes: ['ReadWriteMany'] }, {}, 'MULTI_NODE_MULTI_WRITER'],
     ['by a class that there is not', { storageClassName: 'gone' }, {}, 'create it'],
+    ['with attributes of another driver', { volumeAttributesClassName: 'foreign' }, {}, 'is for other.example.org'],
   ])('%s is refused with a sentence, and makes nothing', async (_, claimSpec, imageSpec, words) => {
     golden(imageSpec);
     const object = claim(claimSpec);
@@ -208,6 +219,20 @@ describe('a claim that names a DiskImage', () => {
     expect(scene.server.requests.length - before).toBeLessThan(3);
     a.reply = () => 'done';
     a.wake();
+    await volumeOf(object);
+  });
+
+  it('says what the API server refuses, such as more than a quota allows', async () => {
+    golden();
+    const isVolume = ({ method, path }: { method: string; path: string }) =>
+      method === 'POST' && path.endsWith('/persistentvolumes');
+    scene.server.inject({ fault: { kind: 'status', status: 403, reason: 'Forbidden' }, match: isVolume });
+    const object = claim();
+    await scene.elect();
+    await until(() => scene.eventsOf('root').length === 1);
+    expect(scene.eventsOf('root')[0]).toMatch(/^Warning ProvisioningFailed: POST .*persistentvolumes: .* answered 403/);
+    await scene.settle();
+    scene.clock.advance(15_000);
     await volumeOf(object);
   });
 
