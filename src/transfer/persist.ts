@@ -10,7 +10,7 @@ export interface Persistence {
   signal: AbortSignal;
   /** Whether another attempt may do better. */
   passes: (error: unknown) => boolean;
-  /** How far it is: bytes that came count as a success. */
+  /** How far it is. To come farther than ever before counts as a success; to begin anew, and come as far again, does not. */
   offsetBytes: () => number;
 }
 
@@ -20,12 +20,13 @@ export async function persist(
   attempt: () => Promise<void>,
 ): Promise<void> {
   const failures = new Backoff(backoff);
+  let farthest = offsetBytes();
   for (;;) {
-    const before = offsetBytes();
     try {
       return await attempt();
     } catch (error) {
-      if (offsetBytes() > before) failures.reset();
+      if (offsetBytes() > farthest) failures.reset();
+      farthest = Math.max(farthest, offsetBytes());
       if (!passes(error) || failures.failures >= maxFailures) throw error;
       await pause(clock, failures.next(), signal);
       signal.throwIfAborted();

@@ -1,7 +1,9 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
+import { pause, systemClock } from '../../src/lib/clock.ts';
+import { TokenBucket } from '../../src/lib/token-bucket.ts';
 import { checkPool } from '../../src/store/check.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
 import { discardImport } from '../../src/transfer/import/import-image.ts';
@@ -168,6 +170,29 @@ describe('importing from a web server', () => {
     };
     await expectGolden(await importFrom(context, { url }));
     expect(server.requests).toHaveLength(3);
+  });
+
+  it('does not give up a server that waits for this side, which is slow', async () => {
+    const bytes = randomBytes(3 * MiB);
+    // It can only begin anew.
+    server.answer = (_, response) => Boolean(response.writeHead(200, { 'content-length': bytes.length }).end(bytes));
+    const limit = new TokenBucket(MiB, systemClock);
+    limit.take = (_, signal) => pause(systemClock, 700, signal);
+    const image = await importFrom({ ...context, limit, stallMs: 300 }, { url: `${server.origin}/a`, format: 'raw' });
+    expect(image.digest).toBe(sum('sha256', bytes));
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('gives up a server that breaks off again and again, sooner or later, where it cannot go on', async () => {
+    const parts = [100, 200, 50, 150];
+    server.answer = (_, response) => {
+      response.writeHead(200, { 'content-length': MiB });
+      const part = parts[server.requests.length % parts.length] ?? 0;
+      return Boolean(response.write(Buffer.alloc(part), () => response.destroy()));
+    };
+    const failed = importFrom(context, { url: `${server.origin}/a` });
+    await expect(failed).rejects.toMatchObject({ code: 'source-unavailable' });
+    expect(server.requests.length).toBeLessThan(12);
   });
 
   it('gives a length up that is a lie', async () => {

@@ -73,8 +73,14 @@ async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
     // What was wrong in a Secret can be put right.
     throw new LaminaError('source-denied', `${url.href} cannot be asked for: ${messageOf(error)}`, { cause: error });
   }
-  sent.setTimeout(stallMs, () => sent.destroy(new Error(`nothing came for ${stallMs / 1000} s`)));
-  sent.once('response', resolve);
+  let answer: IncomingMessage | undefined;
+  sent.once('response', (head: IncomingMessage) => resolve((answer = head)));
+  sent.setTimeout(stallMs);
+  sent.on('timeout', () => {
+    // Where what has come is not taken yet, this side is the slow one, which writes, or may not take more.
+    if (answer && answer.readableLength > 0) sent.setTimeout(stallMs);
+    else sent.destroy(new Error(`nothing came for ${stallMs / 1000} s`));
+  });
   sent.on('error', (error) => reject(signal.aborted ? (signal.reason as Error) : unreachable(url, error)));
   sent.end();
   return promise;
