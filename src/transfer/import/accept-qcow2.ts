@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import { parseQcow2Header, type Qcow2Header, qcow2HeaderBytes } from '../../qemu/qcow2-header.ts';
+import { maxFileBytes } from '../layers/chain-description.ts';
 
 /**
  * Reads a header that somebody else has written, and refuses everything that could have QEMU open other files, or be
@@ -44,7 +45,8 @@ export function acceptQcow2Header(head: Buffer, fileBytes: number, name: string)
     if (offset % clusterSizeBytes !== 0 || offset + bytes > fileBytes)
       throw refuse(`has its ${table} table beyond its end`);
   }
-  return { ...header, asItIs: isFit(header, head) };
+  // A bigger file is one that no other node would take, with what was freed of its snapshots.
+  return { ...header, asItIs: isFit(header, head) && fileBytes <= maxFileBytes(virtualSizeBytes) };
 }
 
 function refused(error: Error): LaminaError {
@@ -64,7 +66,7 @@ function snapshotTable(head: Buffer): [number, number] {
 const leastSnapshotBytes = 40;
 const leastClusterBytes = 64 * 1024;
 
-/** Whether it can be a layer as it is: nothing in it that we do not write, but for compressed clusters. */
+/** Whether its header is that of a layer: nothing in it that we do not write, but for compressed clusters. */
 function isFit({ version, dirty, clusterSizeBytes, virtualSizeBytes }: Qcow2Header, head: Buffer): boolean {
   if (version !== 3 || dirty || clusterSizeBytes < leastClusterBytes || virtualSizeBytes % 512 !== 0) return false;
   const [snapshots, autoclear] = [head.readUInt32BE(60), head.readBigUInt64BE(88)];

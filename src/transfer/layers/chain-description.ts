@@ -64,8 +64,8 @@ export function parseChainDescription(json: unknown): ChainDescription {
   return parsed.data;
 }
 
-/** More than the metadata of the smallest clusters and what was freed and not used again ever take. */
-function maxFileBytes(virtualSizeBytes: number): number {
+/** Of a layer's file: more than the metadata of the smallest clusters and what was freed and not used again ever take. */
+export function maxFileBytes(virtualSizeBytes: number): number {
   return 2 * virtualSizeBytes + GiB;
 }
 

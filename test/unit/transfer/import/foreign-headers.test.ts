@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KiB, MiB } from '../../../../src/lib/bytes.ts';
+import { GiB, KiB, MiB } from '../../../../src/lib/bytes.ts';
 import { isLaminaError } from '../../../../src/lib/errors.ts';
 import { qcow2HeaderBytes } from '../../../../src/qemu/qcow2-header.ts';
 import { acceptQcow2Header } from '../../../../src/transfer/import/accept-qcow2.ts';
@@ -158,4 +158,9 @@ it('the format of any bytes is one that is known, or they are refused', () => {
       }
     }),
   );
+});
+
+it('a qcow2 is converted whose file is bigger than other nodes take for a layer', () => {
+  const accepted = (fileBytes: number) => acceptQcow2Header(qcow2, fileBytes, 'x').asItIs;
+  expect([accepted(256 * KiB), accepted(GiB), accepted(GiB + 33 * MiB)]).toEqual([true, true, false]);
 });
