@@ -170,9 +170,14 @@ describe('a DiskImage from a web server', () => {
 
   it('wants the certificates under the key that all of Kubernetes uses', async () => {
     scene.declare(configMapType, 'media', { metadata: { name: 'authority' }, data: { other: '' } });
-    scene.declareImage('golden', http(`${server.origin}/golden.qcow2`, { certificateAuthority: 'authority' }));
-    await settled('golden');
-    expect((await readyOf('golden')).message).toContain('ca.crt');
+    scene.declare(configMapType, 'media', { metadata: { name: 'empty' }, data: { 'ca.crt': '' } });
+    for (const certificateAuthority of ['authority', 'empty']) {
+      const url = `${server.origin}/golden.qcow2`;
+      scene.declareImage(certificateAuthority, http(url, { certificateAuthority }));
+      await settled(certificateAuthority);
+      const { reason, message } = await readyOf(certificateAuthority);
+      expect([reason, message]).toEqual(['SourceDenied', expect.stringContaining('ca.crt')]);
+    }
   });
 });
 

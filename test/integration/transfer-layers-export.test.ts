@@ -228,6 +228,19 @@ describe('export', () => {
     const beyond = await ask('GET', where, { range: `bytes=${size}-` });
     expect([beyond.status, beyond.headers['content-range']]).toEqual([416, `bytes */${size}`]);
     expect((await ask('GET', where, { range: 'bytes=0-9', 'if-range': '"other"' })).status).toBe(200);
+    const head = await ask('HEAD', where, { range: 'bytes=0-9' });
+    expect([head.status, head.headers['content-length'], head.headers['content-range']]).toEqual([
+      200,
+      size,
+      undefined,
+    ]);
+    for (const odd of ['bytes=9-5', 'bytes=0-1,5-6', 'bytes=-', 'lines=0-9', 'bytes=0x0-0x9', 'bytes= 0-9']) {
+      const whole = await ask('GET', where, { range: odd, 'if-match': headers.etag ?? '' });
+      expect([odd, whole.status, whole.body.length]).toEqual([odd, 200, Number(size)]);
+    }
+    expect((await ask('GET', where, { range: 'bytes=-0' })).status).toBe(416);
+    const tail = await ask('GET', where, { range: 'bytes=-999999999999999' });
+    expect([tail.status, tail.body.length]).toEqual([206, Number(size)]);
     expect((await ask('GET', where, { 'if-match': '"other"' })).status).toBe(412);
     expect((await ask('GET', '/volumesnapshots/none/disk.raw')).status).toBe(404);
     expect((await ask('GET', '/diskimages/none/disk.raw')).status).toBe(404);

@@ -162,11 +162,14 @@ describe('a DiskImage that is uploaded', () => {
   it('refuses a file that names another one, and takes a harmless one then', async () => {
     await declare();
     const hostile = makeImage(directory, 'qcow2', ['-u', '-b', '/etc/passwd', '-F', 'raw']);
+    hostile.write('/etc/\u001basswd', hostile.indexOf('/etc/passwd'), 'latin1');
     expect((await send(hostile)).status).toBe(200);
     await settled();
     const refused = await readyOf();
     expect(refused).toMatchObject({ status: 'False', reason: 'ImageRefused' });
     expect(refused.message).toContain('Send it again, or another file');
+    // Whoever reads it has a terminal.
+    expect(refused.message).toContain('/etc/\uFFFDasswd');
     expect([filesIn('incoming'), filesIn('layers'), filesIn('images')]).toEqual([[], [], []]);
     // It is still said, and nothing is tried.
     expect(await scene.reconcileImage('golden')).toBe('done');

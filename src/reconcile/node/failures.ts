@@ -1,6 +1,9 @@
 import { type FailureReason, failureReason } from '../../api/conditions.ts';
 import { isLaminaError, type LaminaError, messageOf } from '../../lib/errors.ts';
 
+/** But for tabs and ends of lines. What an image or a server says is quoted, and shown in somebody's terminal. */
+const controls = /(?![\t\n\r])\p{Cc}/gu;
+
 /** A failure that is a state of the object, for its conditions and events. */
 export interface Failure {
   reason: FailureReason;
@@ -15,7 +18,7 @@ export interface Failure {
  */
 export function failureOf(error: unknown): Failure {
   if (!isLaminaError(error) || speaksOfApi(error)) throw error;
-  return { reason: failureReason(error.code), message: messageOf(error) };
+  return { reason: failureReason(error.code), message: messageOf(error).replace(controls, '\uFFFD') };
 }
 
 function speaksOfApi({ code }: LaminaError): boolean {

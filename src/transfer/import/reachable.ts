@@ -14,6 +14,9 @@ own.addAddress('::', 'ipv6');
 own.addAddress('::1', 'ipv6');
 own.addSubnet('fe80::', 10, 'ipv6');
 own.addAddress('fd00:ec2::254', 'ipv6');
+own.addAddress('fd20:ce::254', 'ipv6');
+// Azure, Alibaba Cloud, Oracle Cloud.
+for (const address of ['168.63.129.16', '100.100.100.200', '192.0.0.192']) own.addAddress(address, 'ipv4');
 
 export function isOwnAddress(address: string): boolean {
   return own.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');

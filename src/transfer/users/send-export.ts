@@ -29,7 +29,8 @@ export async function sendExport(
     return;
   }
   const unchanged = headers['if-range'] === undefined || headers['if-range'] === etag;
-  const range = unchanged ? parseRange(headers.range, disk.sizeBytes) : null;
+  // HEAD asks for no range, whatever its header says (RFC 9110, 14.2).
+  const range = unchanged && options.onBytes ? parseRange(headers.range, disk.sizeBytes) : null;
   if (range === 'unsatisfiable') {
     response.writeHead(416, { 'content-range': `bytes */${disk.sizeBytes}` }).end();
     return;

@@ -10,6 +10,8 @@ import { mostUnpackedBytes, readCompression, writeUnpacked } from '../unpack.ts'
 const whiteout = '.wh.';
 const opaque = '.wh..wh..opq';
 const inDisk = 'disk/';
+/** More is no image's: /disk holds one file or a few, and what is deleted there is remembered. */
+const maxDeleted = 1000;
 
 /** What a layer says of the file that is looked for. */
 export interface LayerContent {
@@ -46,6 +48,7 @@ export async function extractFile(
         const name = plainName(entry.header);
         if (hides(name, path)) found.hidden = true;
         if (name.startsWith(inDisk + whiteout)) found.deleted.push(inDisk + name.slice((inDisk + whiteout).length));
+        if (found.deleted.length > maxDeleted) throw tooManyDeleted(request);
         if (isWanted(name, path) && !gone.has(name) && isFile(entry.header, request)) {
           if (found.file !== null) throw several(request);
           found.file = await writeUnpacked(context, request, entry as AsyncIterable<Buffer>, blob);
@@ -111,6 +114,10 @@ function several(request: ImportRequest): LaminaError {
     'image-refused',
     `${sourceName(request.source)} has several files in /disk: name the path of one`,
   );
+}
+
+function tooManyDeleted({ source }: ImportRequest): LaminaError {
+  return new LaminaError('image-refused', `${sourceName(source)} deletes more than ${maxDeleted} files in /disk`);
 }
 
 function noArchive(request: ImportRequest, cause: unknown): LaminaError {

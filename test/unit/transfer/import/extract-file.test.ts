@@ -65,6 +65,16 @@ describe('a layer of a container image', () => {
     );
   });
 
+  it('refuses to remember without end what is deleted', async () => {
+    const deleted = Array.from({ length: 1001 }, (_, n) => `disk/.wh.${n}`);
+    await expect(extractFrom(await archiveOf(deleted, Buffer.alloc(0)))).rejects.toMatchObject({
+      code: 'image-refused',
+      message: expect.stringContaining('deletes more than 1000 files'),
+    });
+    const { deleted: found } = await extractFrom(await archiveOf(deleted.slice(1), Buffer.alloc(0)));
+    expect(found).toHaveLength(1000);
+  });
+
   it('refuses headers that would take much memory', async () => {
     const header = await archiveOf([`disk/${'a'.repeat(120)}`], Buffer.alloc(0));
     // The size of the long name's header, in octal, and its checksum over again.

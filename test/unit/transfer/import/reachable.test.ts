@@ -3,12 +3,19 @@ import { httpGet } from '../../../../src/transfer/import/http-get.ts';
 import { isOwnAddress } from '../../../../src/transfer/import/reachable.ts';
 
 describe('what only a machine itself can reach', () => {
-  it.each(['127.0.0.1', '127.9.9.9', '0.0.0.0', '169.254.169.254', '::1', '::', 'fe80::1', '::ffff:127.0.0.1'])(
-    'is %s',
-    (address) => {
-      expect(isOwnAddress(address)).toBe(true);
-    },
-  );
+  it.each([
+    '127.0.0.1',
+    '127.9.9.9',
+    '0.0.0.0',
+    '169.254.169.254',
+    '::1',
+    '::',
+    'fe80::1',
+    '::ffff:127.0.0.1',
+    '168.63.129.16',
+  ])('is %s', (address) => {
+    expect(isOwnAddress(address)).toBe(true);
+  });
 
   it.each(['10.244.1.7', '192.0.2.1', '2001:db8::1', 'fd00::1', '::ffff:192.0.2.1'])('is not %s', (address) => {
     expect(isOwnAddress(address)).toBe(false);
