@@ -297,6 +297,24 @@ describe('export', () => {
     expect((await ask('GET', where, range)).status).toBe(206);
   });
 
+  it('starts another daemon where the one that it had has died', async () => {
+    const where = '/volumesnapshots/s3/disk.raw';
+    expect((await ask('GET', where, { range: 'bytes=0-99' })).status).toBe(206);
+    const [daemon] = daemons();
+    process.kill(Number(daemon), 'SIGKILL');
+    await expect.poll(() => daemons()).toEqual([]);
+    // Whoever reads goes on at once, again and again.
+    await expect
+      .poll(() =>
+        ask('GET', where, { range: 'bytes=100-199' }).then(
+          ({ body }) => body,
+          () => null,
+        ),
+      )
+      .toEqual(Buffer.alloc(100, 3));
+    expect(daemons()).toHaveLength(1);
+  });
+
   it('keeps a snapshot that is deleted while it is read', async () => {
     const where = '/volumesnapshots/s3/disk.raw';
     const before = await ask('GET', where, { range: 'bytes=0-99' });

@@ -1,5 +1,5 @@
 import { type Clock } from '../../lib/clock.ts';
-import { LaminaError } from '../../lib/errors.ts';
+import { isLaminaError, LaminaError } from '../../lib/errors.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { Format, LayerId } from '../../store/records.ts';
 import { type DiskExport, openDiskExport } from './disk-export.ts';
@@ -39,9 +39,13 @@ export class ExportCache {
     entry.users++;
     try {
       return await work(await entry.opened);
+    } catch (error) {
+      // Its daemon may have died: who asks next gets another one.
+      if (isLaminaError(error, 'tool-failed')) this.#forget(key, entry);
+      throw error;
     } finally {
       entry.users--;
-      if (entry.users === 0) entry.cancel = this.#clock.schedule(idleMs, () => void this.#close(key, entry));
+      if (entry.users === 0) this.#leave(key, entry);
     }
   }
 
@@ -64,6 +68,11 @@ export class ExportCache {
     const idle = [...this.#entries].find(([, { users }]) => users === 0);
     if (!idle) throw new LaminaError('busy', `${maxOpen} disks are being exported already; try again later`);
     void this.#close(...idle);
+  }
+
+  #leave(key: string, entry: Entry): void {
+    if (this.#entries.get(key) !== entry) void this.#close(key, entry);
+    else entry.cancel = this.#clock.schedule(idleMs, () => void this.#close(key, entry));
   }
 
   async #close(key: string, entry: Entry): Promise<void> {
