@@ -188,7 +188,8 @@ describe('importing from a web server', () => {
     server.answer = (_, response) => {
       response.writeHead(200, { 'content-length': MiB });
       const part = parts[server.requests.length % parts.length] ?? 0;
-      return Boolean(response.write(Buffer.alloc(part), () => response.destroy()));
+      response.write(Buffer.alloc(part), () => response.destroy());
+      return true;
     };
     const failed = importFrom(context, { url: `${server.origin}/a` });
     await expect(failed).rejects.toMatchObject({ code: 'source-unavailable' });
@@ -217,6 +218,19 @@ describe('importing from a web server', () => {
     } finally {
       await other.close();
     }
+  });
+
+  it.each([
+    'http://127.0.0.1:1/a?signature=secret',
+    'ftp://example.org/a?signature=secret',
+    '//%zz/a?signature=secret',
+  ])('says nothing of what a server gives to those who have logged in: %s', async (location) => {
+    server.answer = (_, response) => Boolean(response.writeHead(302, { location }).end());
+    const failed: unknown = await importFrom(context, { url: `${server.origin}/a` }).catch((error: unknown) => error);
+    expect(failed).toMatchObject({
+      code: expect.stringMatching(/^source-/),
+      message: expect.not.stringContaining('secret'),
+    });
   });
 
   it('keeps what has come when it is aborted, and goes on with it', async () => {

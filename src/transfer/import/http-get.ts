@@ -3,6 +3,7 @@ import { request as tlsRequest } from 'node:https';
 import { LaminaError, messageOf } from '../../lib/errors.ts';
 import type { HttpSource } from './import-request.ts';
 import { assertReachable, lookupReachable } from './reachable.ts';
+import { shownUrl } from './shown-url.ts';
 
 const maxRedirects = 10;
 const redirects: readonly number[] = [301, 302, 303, 307, 308];
@@ -46,8 +47,9 @@ function trimmed(headers: Readonly<Record<string, string>>): Record<string, stri
 }
 
 function nextUrl(from: URL, location: string): URL {
-  const refuse = (why: string) => new LaminaError('source-denied', `${from.href} redirects to ${location}: ${why}`);
   const next = URL.parse(location, from.href);
+  const to = next ? shownUrl(next) : 'nowhere';
+  const refuse = (why: string) => new LaminaError('source-denied', `${shownUrl(from)} redirects to ${to}: ${why}`);
   if (!next || !['http:', 'https:'].includes(next.protocol)) throw refuse('that is no http or https URL');
   if (from.protocol === 'https:' && next.protocol === 'http:') {
     throw refuse('from https to http nothing is followed; name an https URL that stays so');
@@ -71,7 +73,9 @@ async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
         : plainRequest(url, { ...options, agent: false });
   } catch (error) {
     // What was wrong in a Secret can be put right.
-    throw new LaminaError('source-denied', `${url.href} cannot be asked for: ${messageOf(error)}`, { cause: error });
+    throw new LaminaError('source-denied', `${shownUrl(url)} cannot be asked for: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
   let answer: IncomingMessage | undefined;
   sent.once('response', (head: IncomingMessage) => resolve((answer = head)));
@@ -81,14 +85,14 @@ async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
     if (answer && answer.readableLength > 0) sent.setTimeout(stallMs);
     else sent.destroy(new Error(`nothing came for ${stallMs / 1000} s`));
   });
-  sent.on('error', (error) => reject(signal.aborted ? (signal.reason as Error) : unreachable(url, error)));
+  sent.on('error', (error) => reject(signal.aborted ? (signal.reason as Error) : unreachable(shownUrl(url), error)));
   sent.end();
   return promise;
 }
 
-export function unreachable(url: URL | string, error: unknown): LaminaError {
+export function unreachable(url: string, error: unknown): LaminaError {
   if (error instanceof LaminaError) return error;
   const code = (error as { code?: unknown }).code;
   const why = typeof code === 'string' ? `${messageOf(error)} (${code})` : messageOf(error);
-  return new LaminaError('source-unavailable', `${String(url)}: ${why}`, { cause: error });
+  return new LaminaError('source-unavailable', `${url}: ${why}`, { cause: error });
 }

@@ -1,6 +1,7 @@
 import { lookup as resolve } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { LaminaError } from '../../lib/errors.ts';
+import { shownUrl } from './shown-url.ts';
 
 /**
  * What answers nobody but the machine itself: its own services, and what clouds tell it of itself and its credentials.
@@ -23,9 +24,9 @@ export function isOwnAddress(address: string): boolean {
 }
 
 /** @throws LaminaError `source-denied` for a URL whose host is such an address, by itself */
-export function assertReachable({ hostname, href }: URL): void {
-  const host = hostname.replace(/^\[|\]$/g, '');
-  if (isIP(host) !== 0 && isOwnAddress(host)) throw denied(href, host);
+export function assertReachable(url: URL): void {
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  if (isIP(host) !== 0 && isOwnAddress(host)) throw denied(shownUrl(url), host);
 }
 
 /** Resolves names as usual, but not to such addresses; what is connected to is what was looked at. */

@@ -49,7 +49,8 @@ export function pathOf({
 
 /** @throws LaminaError `invalid-parameter` */
 export function parseUserRequest({ method = '', url = '' }: IncomingMessage): UserRequest {
-  const refuse = () => new LaminaError('invalid-parameter', `nothing answers ${method} ${url}`);
+  // What follows the path is none of ours, and may be a secret; this is logged.
+  const refuse = () => new LaminaError('invalid-parameter', `nothing answers ${method} ${url.split('?')[0]}`);
   if (!URL.canParse(url, base)) throw refuse();
   // No name that Kubernetes gives is written in another way in a URL.
   const parts = new URL(url, base).pathname.split('/').slice(1);

@@ -40,6 +40,10 @@ describe('what somebody asks for', () => {
   ])('%s %s is nothing that is answered', (method, url) => {
     expect(() => parse(method, url)).toThrow('nothing answers');
   });
+
+  it('is not told of again but for its path, as the rest may be a token', () => {
+    expect(() => parse('GET', '/v1/other?token=secret')).toThrow(/^nothing answers GET \/v1\/other$/);
+  });
 });
 
 describe('the token', () => {
