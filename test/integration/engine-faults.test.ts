@@ -1,8 +1,8 @@
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { runDirectory } from '../../src/engine/supervisor/run-directory.ts';
+import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
 import { runSupervisor } from '../../src/engine/supervisor/supervisor.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
@@ -149,6 +149,18 @@ it('finds a daemon whose supervisor was killed before it noted the process', asy
   await kill(bench.supervisorPid(), 'SIGKILL');
   sh('find', bench.runDir, '-name', 'state.json', '-delete');
   expect(await bench.daemonPid(diskId)).toBe(daemon);
+  await attacher.detach(request());
+});
+
+it('leaves no daemon that nobody knows of where the process cannot be noted, as on a full run directory', async () => {
+  const attacher = await bench.attacher();
+  const { state } = runDirectory(bench.runDir).daemon(daemonIdOf(diskId));
+  // It stands where the note is written.
+  mkdirSync(`${state}.new`, { recursive: true });
+  await expect(attacher.attach(request())).rejects.toMatchObject({ code: 'engine-unavailable' });
+  const daemons = (await processesNaming(bench.directory)).filter(({ command }) => command.includes('storage-daemon'));
+  expect(daemons).toEqual([]);
+  await attacher.attach(request());
   await attacher.detach(request());
 });
 

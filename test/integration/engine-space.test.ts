@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { extendAllocated } from '../../src/host/fallocate.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { allocatedBytes, EngineBench, sh } from '../engine-bench.ts';
+import { mountImage, unmount } from '../loop-filesystem.ts';
 
 const size = 320 * MiB;
 
@@ -66,4 +68,14 @@ describe.each(ways)('a thin disk, $name', ({ format, viaEngine }) => {
     await attacher.detach(request);
     expect(allocatedBytes(layer.path)).toBeLessThan(40 * MiB);
   });
+});
+
+it('a file for whose growth there is no room has its old size, and takes none of the room', async () => {
+  const pool = mountImage(bench.directory, 'small', 'ext4', 64 * MiB);
+  const file = path.join(pool, 'data.raw');
+  sh('fallocate', '--length', String(8 * MiB), file);
+  await expect(extendAllocated(file, 8 * MiB, 256 * MiB)).rejects.toMatchObject({ code: 'pool-full' });
+  expect(statSync(file).size).toBe(8 * MiB);
+  expect(allocatedBytes(file)).toBeLessThan(9 * MiB);
+  unmount(pool);
 });
