@@ -15,6 +15,7 @@ export const errorKinds = {
   'not-staged': 'precondition',
   'publish-refused': 'precondition',
   'live-snapshot-unsupported': 'precondition',
+  'chain-too-long': 'precondition',
   'filesystem-mismatch': 'precondition',
   'filesystem-unknown': 'precondition',
   'capability-unsupported': 'precondition',

@@ -33,7 +33,7 @@ export interface SnapshotRequest {
 
 /**
  * Takes a snapshot of `disk`, whose lock the caller holds; `live` is null while it is detached.
- * @throws LaminaError `live-snapshot-unsupported`, `pool-full`
+ * @throws LaminaError `live-snapshot-unsupported`, `chain-too-long`, `pool-full`
  */
 export async function takeSnapshot(
   pool: Pool,

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync, truncateSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { maxChainDepth } from '../../src/store/compact.ts';
+import { maxChainLayers } from '../../src/store/layers.ts';
 import {
   anySize,
   type DetachedPool,
@@ -255,6 +256,26 @@ describe('the store', () => {
     await opened.compactor.settled();
     expect(existsSync(file)).toBe(true);
     expect(opened.pool.chain(headOf('a').id)).toHaveLength(3);
+  });
+
+  it('refuses a snapshot and a restore that would make a chain too long to be attached, and changes nothing', async () => {
+    await create('a');
+    for (const [n, name] of ['s0', 's1'].entries()) {
+      writePattern(opened, 'a', n + 1, 0, MiB);
+      await opened.disks.createSnapshot({ name, diskId: 'a' });
+    }
+    writePattern(opened, 'a', 3, 0, MiB);
+    const chain = vi.spyOn(opened.pool, 'chain').mockReturnValue(Array(maxChainLayers).fill(headOf('a')));
+    const before = layerCount();
+    const refused = expect.objectContaining({ code: 'chain-too-long' });
+    await expect(opened.disks.createSnapshot({ name: 's2', diskId: 'a' })).rejects.toEqual(refused);
+    const restore = { name: 'b', size: anySize, options: thin, source: { kind: 'snapshot', id: 's1' } } as const;
+    await expect(opened.disks.create(restore)).rejects.toEqual(refused);
+    expect([layerCount(), opened.pool.disks.size, opened.pool.snapshots.size]).toEqual([before, 1, 2]);
+    chain.mockReturnValue(Array(maxChainLayers - 1).fill(headOf('a')));
+    await opened.disks.createSnapshot({ name: 's2', diskId: 'a' });
+    chain.mockRestore();
+    expectPattern(opened, opened.pool.snapshot('s2').layer, 3, 0, MiB);
   });
 
   it('refuses a restore that is smaller than its snapshot', async () => {

@@ -36,8 +36,13 @@ export class DiskAttachments {
       try {
         if (!live) await this.#assertWhole(this.disk(diskId));
         return await attacher.attach(attachRequest(pool, this.disk(diskId)));
-      } finally {
-        if (!(await this.#find(this.disk(diskId)))) pool.markDetached(id);
+      } catch (error) {
+        if (!(await this.#find(this.disk(diskId)))) {
+          pool.markDetached(id);
+          // What was given up meanwhile, so that it could be attached, may be what it takes.
+          this.#onDetached();
+        }
+        throw error;
       }
     });
   }

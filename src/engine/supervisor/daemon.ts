@@ -23,7 +23,8 @@ import { DaemonHealth } from './daemon-health.ts';
 import type { DaemonPaths } from './run-directory.ts';
 import type { DaemonReport } from './supervisor-protocol.ts';
 
-const startTimeoutMs = 30_000;
+/** The longest chains take their time on a busy machine (store/layers.ts). */
+const startTimeoutMs = 120_000;
 const quitAnswerMs = 2000;
 /** Flushing the caches of a big image to a slow disk takes its time. */
 const quitMs = 20_000;

@@ -16,7 +16,7 @@ import {
 
 const listTimeoutMs = 15_000;
 /** Longer than the supervisor's own deadlines. */
-const changeTimeoutMs = 60_000;
+const changeTimeoutMs = 180_000;
 
 export interface SupervisorClientOptions {
   /** Starts the supervisor where it does not answer; null where that is somebody else's work. */
