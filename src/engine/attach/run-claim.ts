@@ -66,7 +66,9 @@ async function assertNoneAttached(
   client: Pick<SupervisorClient, 'listDaemons'>,
 ): Promise<void> {
   const daemons = await client.listDaemons();
-  const attached = daemons.map(({ diskId }) => diskId).filter((id) => id !== selfTestDiskId);
+  // What is dead serves nothing: of a machine that came back without a boot, as a container does, it may be all that is left.
+  const alive = daemons.filter(({ diskId, state }) => state !== 'dead' && diskId !== selfTestDiskId);
+  const attached = alive.map(({ diskId }) => diskId);
   if (attached.length === 0) return;
   throw new LaminaError(
     'pool-locked',
