@@ -1,10 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { statSync } from 'node:fs';
+import { statSync, truncateSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MiB } from '../../src/lib/bytes.ts';
+import { GiB, MiB } from '../../src/lib/bytes.ts';
 import { pause, systemClock } from '../../src/lib/clock.ts';
 import { TokenBucket } from '../../src/lib/token-bucket.ts';
 import { checkPool } from '../../src/store/check.ts';
+import { ensureIncoming } from '../../src/store/incoming.ts';
 import type { ImageRecord } from '../../src/store/records.ts';
 import { discardImport } from '../../src/transfer/import/import-image.ts';
 import type { ImportContext } from '../../src/transfer/import/import-request.ts';
@@ -242,6 +244,30 @@ describe('importing from a web server', () => {
     };
     await expect(importFrom(context, { url, signal: controller.signal, onProgress })).rejects.toThrow('enough');
     await expectGolden(await importFrom(context, { url, checksum: sum('sha256', bytes) }));
+  });
+
+  it('ends at once when it is aborted while it reads what has come before, however much that is', async () => {
+    const url = `${server.origin}/a`;
+    const incoming = await ensureIncoming(detached.pool, 'image_golden');
+    // All of it reads as zeroes, and takes no space.
+    const offsetBytes = 64 * GiB;
+    writeFileSync(path.join(incoming, 'download'), '');
+    truncateSync(path.join(incoming, 'download'), offsetBytes);
+    const source = JSON.stringify({ url, checksum: null });
+    const record = { version: 1, source, validator: '"one"', offsetBytes, complete: false };
+    writeFileSync(path.join(incoming, 'import.json'), JSON.stringify(record));
+    const started = performance.now();
+    await expect(importFrom(context, { url, signal: AbortSignal.timeout(500) })).rejects.toThrow('timeout');
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(server.requests).toEqual([]);
+    expect(statSync(path.join(incoming, 'download')).size).toBe(offsetBytes);
+  });
+
+  it.each([404, 503])('is told of %d, in whatever encoding the page of the error is', async (status) => {
+    const page = { 'content-encoding': 'gzip' };
+    server.answer = (_, response) => Boolean(response.writeHead(status, page).end());
+    const failed = importFrom(context, { url: `${server.origin}/a` });
+    await expect(failed).rejects.toThrow(`answers ${status}`);
   });
 
   it('lets go of what has come where nobody wants the image any more', async () => {

@@ -92,7 +92,7 @@ async function begin(
 ): Promise<number | null> {
   const { statusCode, headers } = body;
   const encoding = headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'identity')
+  if (encoding !== 'identity' && (statusCode === 200 || statusCode === 206))
     throw new LaminaError('source-denied', `${url} sends its file in the encoding ${encoding}`);
   if (statusCode === 206) {
     const range = parseContentRange(headers['content-range'] ?? '');

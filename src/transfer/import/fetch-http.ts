@@ -43,7 +43,8 @@ export async function fetchFile(
   { remote, id, checksum }: Wanted,
 ): Promise<Fetched> {
   const checksums = checksum === null ? [] : [checksum];
-  const incoming = await IncomingImage.open(context.pool, imageIdOf(request.name), id, checksums);
+  const { signal } = request;
+  const incoming = await IncomingImage.open(context.pool, imageIdOf(request.name), id, { checksums, signal });
   try {
     context.checkpoint('import-image/begun');
     if (!incoming.complete) {

@@ -68,12 +68,13 @@ export class IncomingImage {
   /**
    * Goes on with what is there of just this source, or begins anew.
    * @param checksums that assertChecksum is going to be asked for
+   * @throws the reason of `signal`, which ends the reading of what is there
    */
   static async open(
     pool: Pool,
     id: ImageId,
     source: string,
-    checksums: readonly string[] = [],
+    { checksums = [], signal }: { checksums?: readonly string[]; signal: AbortSignal },
   ): Promise<IncomingImage> {
     const directory = incomingDirectory(pool, namePrefix + id);
     const file = path.join(directory, downloadName);
@@ -85,7 +86,7 @@ export class IncomingImage {
       if (handle) {
         const incoming = new IncomingImage({ pool, directory, handle }, found, isLong);
         try {
-          await incoming.#hashWhatIsThere();
+          await incoming.#hashWhatIsThere(signal);
           return incoming;
         } catch (error) {
           await handle.close();
@@ -174,10 +175,11 @@ export class IncomingImage {
   }
 
   /** The state of a hash cannot be kept; what lies behind the recorded offset may be half there. */
-  async #hashWhatIsThere(): Promise<void> {
+  async #hashWhatIsThere(signal: AbortSignal): Promise<void> {
     await this.#handle.truncate(this.#offsetBytes);
     const buffer = Buffer.alloc(readBytes);
     for (let at = 0; at < this.#offsetBytes; ) {
+      signal.throwIfAborted();
       const { bytesRead } = await this.#handle.read(buffer, 0, readBytes, at);
       this.#hash(buffer.subarray(0, bytesRead));
       at += bytesRead;

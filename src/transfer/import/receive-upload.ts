@@ -47,7 +47,8 @@ export async function receiveUpload(
     // What was sent at the same time may have come before.
     if (pool.images.has(id)) throw new LaminaError('name-taken', `the image ${id} has its content already`);
     const checksums = [image.source.checksum, part.checksum].filter((each) => each !== null);
-    const incoming = await IncomingImage.open(pool, id, sourceId(image.source), checksums);
+    const { signal } = part;
+    const incoming = await IncomingImage.open(pool, id, sourceId(image.source), { checksums, signal });
     try {
       context.checkpoint('import-image/begun');
       await receive(context, incoming, bytes, { ...part, onProgress });
@@ -105,8 +106,8 @@ export async function fetchUpload(
   request: ImportRequest,
   source: UploadSource,
 ): Promise<Fetched> {
-  const { name } = request;
-  const incoming = await IncomingImage.open(context.pool, imageIdOf(name), sourceId(source));
+  const { name, signal } = request;
+  const incoming = await IncomingImage.open(context.pool, imageIdOf(name), sourceId(source), { signal });
   try {
     if (!incoming.complete) throw new LaminaError('source-unavailable', 'the upload is not complete: send it again');
     return { file: await unpack(context, request, incoming.file), digest: incoming.digest };
