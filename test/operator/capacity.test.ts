@@ -72,6 +72,10 @@ stories('CSIStorageCapacity', (scene) => {
     await user.claim({ name: 'absurd', size: '4Ti' });
     await user.pod({ name: 'absurd', claims: ['absurd'] });
     await expect.poll(() => user.eventsOf('absurd'), { timeout: 30_000 }).toContain('not have enough free storage');
+    // The scheduler says no more than that, and csi-provisioner is not asked.
+    await expect
+      .poll(() => user.eventsOf('absurd'), { timeout: 30_000 })
+      .toContain("No node can have a volume of 4Ti in its pool 'default': ");
     await user.remove('pods', 'huge', 'absurd');
     await user.remove('claims', 'huge', 'absurd');
   });
