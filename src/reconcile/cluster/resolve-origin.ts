@@ -6,6 +6,7 @@ import type { VolumeSnapshot } from '../../kube/kinds/storage-kinds.ts';
 import { isBeingDeleted, keyOf } from '../../kube/objects.ts';
 import type { ResourceClient } from '../../kube/client/resource-client.ts';
 import type { Clock } from '../../lib/clock.ts';
+import { isLaminaError } from '../../lib/errors.ts';
 import { type ElectedCaches, handleOfContent, handleOfVolume, indexes } from './caches.ts';
 import { chooseOrigin, originAtImage, originAtSnapshot } from './choose-origin.ts';
 import { isCopyOf } from './copy-object.ts';
@@ -152,7 +153,8 @@ export class OriginResolver {
   async #ofVolumeSnapshot(ref: { namespace: string; name: string }, signal: AbortSignal): Promise<Origin | Obstacle> {
     const { volumeSnapshots, caches } = this.#options;
     const key = keyOf(ref);
-    const snapshot = await volumeSnapshots.get(ref, { signal });
+    const snapshot = await volumeSnapshots.get(ref, { signal }).catch(unreadable);
+    if (snapshot && 'waitingFor' in snapshot) return snapshot;
     if (!snapshot) return { waitingFor: `There is no VolumeSnapshot ${key}: create it, or name another one.` };
     const content = caches.contents.cache
       .byIndex(indexes.uid, snapshot.metadata.uid ?? '')
@@ -179,6 +181,14 @@ function keyOfReference(image: DiskImage, reference: Reference, systemNamespace:
   const isAllowed = namespace === systemNamespace || (reference.namespace ?? namespace) === namespace;
   // The node says what is wrong with it.
   return isAllowed ? keyOf({ namespace, ...reference }) : '';
+}
+
+/** As where the cluster has no VolumeSnapshots, or Lamina was installed without them. @throws other errors again */
+function unreadable(error: unknown): Obstacle {
+  if (!isLaminaError(error, 'api-refused')) throw error;
+  return {
+    waitingFor: `VolumeSnapshots cannot be read, for which snapshotter.enabled of the chart and their definitions are needed: ${error.message}.`,
+  };
 }
 
 /** Whether its node waits, or may wait, for what only the controller can find out. */

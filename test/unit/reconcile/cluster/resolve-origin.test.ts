@@ -126,6 +126,20 @@ describe('a DiskImage of a VolumeSnapshot', () => {
     expect(statusOf('golden')['origin']).toMatchObject({ kind: 'snapshot', nodeName: 'a' });
   });
 
+  it('says that VolumeSnapshots may not be read, where Lamina was installed without them', async () => {
+    const match = ({ path }: { path: string }) => path.includes('/volumesnapshots/');
+    scene.server.inject({ fault: { kind: 'status', status: 403, reason: 'Forbidden' }, match, times: 100 });
+    content(snapshot().metadata.uid);
+    image(ofSnapshot);
+    await scene.elect();
+    await until(() => messageOf('golden') !== '');
+    expect(messageOf('golden')).toMatch(/^VolumeSnapshots cannot be read, .* snapshotter.enabled .* answered 403/);
+    scene.server.heal();
+    await scene.settle();
+    scene.clock.advance(15_000);
+    await until(() => statusOf('golden')['origin'] !== undefined);
+  });
+
   it('never gets what an earlier one of that name left behind', async () => {
     snapshot();
     content('another');
