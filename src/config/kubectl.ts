@@ -62,7 +62,7 @@ export function addKubectl(
       use({ kubeconfig: file, namespace: name ?? null, task: { kind: 'tree' } }),
     );
   add('why', 'What a PersistentVolumeClaim waits for, and what to do. Exit code 4 where it waits for something.')
-    .argument('<claim>', 'its name')
+    .argument('<claim>', 'its name', claimName)
     .option('-n, --namespace <name>', "where it is; that of the kubeconfig's context unless given")
     .action((claim, { kubeconfig: file, namespace: name }) =>
       use({ kubeconfig: file, namespace: name ?? null, task: { kind: 'why', claim } }),
@@ -105,6 +105,13 @@ function addExchange(
 
 function exchangeOf({ address = null, serviceAccount = null }: Partial<ExchangeOptions>): ExchangeOptions {
   return { address, serviceAccount };
+}
+
+/** As kubectl takes it, too: `pvc/data`. */
+function claimName(text: string): string {
+  const name = text.replace(/^(pvc|persistentvolumeclaims?)\//, '');
+  if (name !== '' && !name.includes('/')) return name;
+  throw new InvalidArgumentError('NAME of a PersistentVolumeClaim is wanted.');
 }
 
 function exported(text: string): Pick<ExportTask, 'resource' | 'name'> {

@@ -4,7 +4,8 @@ import { MiB, parseBytes } from '../lib/bytes.ts';
 
 export function fraction(text: string): number {
   const value = text.endsWith('%') ? Number(text.slice(0, -1)) / 100 : Number(text);
-  if (!(value >= 0 && value < 1))
+  // An empty text is no number, though JavaScript takes it for 0.
+  if (!(/\d/.test(text) && value >= 0 && value < 1))
     throw new InvalidArgumentError('a fraction from 0 to below 1, or a percentage, is wanted.');
   return value;
 }

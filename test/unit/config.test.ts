@@ -109,6 +109,8 @@ describe('the command line', () => {
     ['standalone --socket /s', "required option '--pool <dir>'"],
     ['standalone --pool /p --socket /s --overcommit 0.5', 'a number of at least 1'],
     ['standalone --pool /p --socket /s --reserved 120%', 'a fraction from 0 to below 1'],
+    ['standalone --pool /p --socket /s --reserved=', 'a fraction from 0 to below 1'],
+    ['node --socket /s --pool a=/p --critical %', 'a fraction from 0 to below 1'],
     ['standalone --pool /p --socket /s --log-level loud', 'Allowed choices are debug'],
     ['standalone --pool /p --socket /s --frob', "unknown option '--frob'"],
     ['engine --idle-exit-seconds -1', 'a whole number of seconds'],
@@ -120,6 +122,7 @@ describe('the command line', () => {
     ['check', "missing required argument 'pool'"],
     ['kubectl', 'Usage: lamina kubectl'],
     ['kubectl why', "missing required argument 'claim'"],
+    ['kubectl why pod/data', 'NAME of a PersistentVolumeClaim is wanted'],
     ['kubectl export pvc/data', 'volumesnapshot/NAME or disksnapshot/NAME'],
     ['kubectl export a --format vmdk', 'Allowed choices are qcow2, raw'],
     ['kubectl upload file', "missing required argument 'name'"],
@@ -150,6 +153,7 @@ describe('the command line', () => {
       namespace: 'media',
       task: { kind: 'tree' },
     });
+    expect(read('kubectl why pvc/data', {})).toMatchObject({ task: { kind: 'why', claim: 'data' } });
     expect(read('kubectl why data --kubeconfig /c', { KUBECONFIG: '/a' })).toMatchObject({
       kubeconfig: '/c',
       task: { kind: 'why', claim: 'data' },
