@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 
 /** So that the name stays short enough for an object's. */
 const maxBaseLength = 200;
+const hashLength = 10;
 
 /**
  * The name of an object that the controller declares for another one: always the same for the same `seed`, and readable.
@@ -11,6 +12,20 @@ const maxBaseLength = 200;
  * @param seed what tells it from others of that base; the uid of an object among it, as names come and go
  */
 export function derivedName(base: string, purpose: string, seed: string): string {
-  const hash = createHash('sha256').update(seed).digest('hex').slice(0, 10);
-  return `${base.slice(0, maxBaseLength).replace(/[^a-z0-9]+$/, '')}-${purpose}-${hash}`;
+  const hash = createHash('sha256').update(seed).digest('hex').slice(0, hashLength);
+  return prefixOf(base, purpose) + hash;
+}
+
+/** Whether it could be such a name, of whatever seed. */
+export function isDerivedName(name: string, base: string, purpose: string): boolean {
+  const prefix = prefixOf(base, purpose);
+  return (
+    name.startsWith(prefix) &&
+    /^[0-9a-f]+$/.test(name.slice(prefix.length)) &&
+    name.length === prefix.length + hashLength
+  );
+}
+
+function prefixOf(base: string, purpose: string): string {
+  return `${base.slice(0, maxBaseLength).replace(/[^a-z0-9]+$/, '')}-${purpose}-`;
 }

@@ -12,8 +12,11 @@ import { type ElectedCaches, indexes } from './caches.ts';
 import { claimSubject } from '../claim.ts';
 import { originAtSnapshot } from './choose-origin.ts';
 import type { ControllerStep } from './controller-steps.ts';
-import { derivedName } from './derived-name.ts';
+import { derivedName, isDerivedName } from './derived-name.ts';
 import { type Origin, takenFor } from '../origin.ts';
+
+/** In their names. */
+const purpose = 'for';
 
 export interface SourceSnapshotsOptions {
   images: ResourceClient<DiskImage>;
@@ -86,6 +89,8 @@ export class SourceSnapshots {
     const snapshot = caches.snapshots.cache.get(key);
     const [heir] = snapshot ? takenFor(snapshot) : [];
     if (!snapshot || heir === undefined || isBeingDeleted(snapshot)) return 'done';
+    // Annotations are copied with manifests: what somebody else has declared is not ours to delete.
+    if (!isDerivedName(snapshot.metadata.name, snapshot.spec.diskImageName, purpose)) return 'done';
     if (needs(caches.images.cache.get(heir), snapshot)) return 'done';
     // The cache may lag behind, and what is removed cannot be taken again as it was.
     if (needs(await images.get(refOf(heir), { signal }), snapshot)) return 'done';
@@ -97,7 +102,7 @@ export class SourceSnapshots {
 
 /** Of the uid, as a DiskImage of that name may come and go. */
 function nameFor({ metadata: { uid } }: DiskImage, diskName: string): string {
-  return derivedName(diskName, 'for', uid);
+  return derivedName(diskName, purpose, uid);
 }
 
 function isFor(snapshot: DiskSnapshot, image: DiskImage): boolean {

@@ -194,6 +194,16 @@ describe('a DiskImage of a disk on another node', () => {
     expect(taken()).toHaveLength(1);
   });
 
+  it('never deletes a snapshot that somebody has declared with the annotation of one', async () => {
+    for (const heir of [`${systemNamespace}/gone`, 'gone', '']) {
+      const metadata = { name: `mine${heir.length}`, namespace, annotations: { 'lamina.storage/taken-for': heir } };
+      scene.create(diskSnapshots, metadata, { diskImageName: 'pvc-1', nodeName: 'a' });
+    }
+    await scene.elect();
+    await scene.pass(60_000);
+    expect(taken()).toHaveLength(3);
+  });
+
   it('of a claim is told of a snapshot as well', async () => {
     volume(claim().metadata.uid);
     image(ofClaim);
