@@ -32,16 +32,19 @@ export interface SourceContent {
 }
 
 /**
- * The size for a new disk: the required one, the source's, or the default, rounded up to sizeUnit.
+ * The size for a disk: the required one, that of its source or, where it grows, its own, or the default, rounded up to
+ * sizeUnit.
+ *
+ * @param whose whose size `sourceBytes` is, for the message
  * @throws LaminaError `size-out-of-range`
  */
-export function chooseSize(range: SizeRange, sourceBytes: number): number {
+export function chooseSize(range: SizeRange, sourceBytes: number, whose: 'source' | 'volume' = 'source'): number {
   const limit = Math.min(range.limitBytes || maximumSizeBytes, maximumSizeBytes);
   const unsaid = Math.floor(Math.min(defaultSizeBytes, limit) / sizeUnit) * sizeUnit;
   const wanted = Math.max(range.requiredBytes, sourceBytes) || unsaid;
   const size = roundUp(Math.max(wanted, minimumSizeBytes), sizeUnit);
   if (size > limit) {
-    const source = sourceBytes > 0 ? ` (the source has ${formatBytes(sourceBytes)})` : '';
+    const source = sourceBytes > 0 ? ` (the ${whose} has ${formatBytes(sourceBytes)})` : '';
     throw new LaminaError(
       'size-out-of-range',
       `a disk of ${size} bytes would be needed${source}, but at most ${limit} are allowed; sizes are multiples of ${sizeUnit}`,

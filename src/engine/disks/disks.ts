@@ -100,7 +100,7 @@ export class Disks {
       await settleSnapshots(pool, disk.id, live);
       const settled = await followGrowth(pool, disk.id);
       if (isWithin(settled, range)) return settled;
-      const sizeBytes = chooseSize(range, settled.sizeBytes);
+      const sizeBytes = chooseSize(range, settled.sizeBytes, 'volume');
       const daemon = live?.switchable ?? false;
       if (daemon) assertGrowsLive(settled, pool.layer(settled.head));
       const preallocation = isThick(pool, settled) ? settled.options.preallocation : 'off';

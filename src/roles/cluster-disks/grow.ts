@@ -74,7 +74,7 @@ async function readVolume(context: ClusterDiskContext, ref: ObjectRef, signal: A
 function wantedSize({ status }: DiskImage, range: SizeRange): number {
   const { virtualSize = 0 } = status;
   const isEnough = virtualSize >= range.requiredBytes && (range.limitBytes === 0 || virtualSize <= range.limitBytes);
-  return isEnough ? virtualSize : chooseSize(range, virtualSize);
+  return isEnough ? virtualSize : chooseSize(range, virtualSize, 'volume');
 }
 
 /** @throws LaminaError `pool-full` where the pool says that it would not take it */
