@@ -32,7 +32,8 @@ stories('pools that cannot be served, or are full', (scene) => {
     // A pool of this cluster that is told to be another's.
     await cluster.onNode(
       node,
-      `cp /var/lib/lamina/pool.json ${base}/foreign/
+      `cd ${base}/foreign; mkdir layers disks snapshots images incoming
+       sed 's/"id": *"[^"]*"/"id": "2f0c7a52-3a53-4b0e-9d35-6a3a5a3a1c22"/' /var/lib/lamina/pool.json >pool.json
        sed 's/"cluster": *"[^"]*"/"cluster": "11111111-2222-3333-4444-555555555555"/' /var/lib/lamina/cluster.json >${base}/foreign/cluster.json`,
     );
     const set = [...names.entries()].flatMap(([index, name]) => {

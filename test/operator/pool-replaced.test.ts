@@ -41,6 +41,7 @@ stories('a pool in whose place another one is mounted', (scene) => {
     const exchange = async () => {
       await node.plugin.stop();
       sh('umount "$2"; mount -o loop "$1" "$2"', disk, mountpoint);
+      sh('cd "$1"; mkdir -p layers disks snapshots images incoming', mountpoint);
       writeFileSync(path.join(mountpoint, 'pool.json'), record);
       await node.plugin.start();
     };
