@@ -11,13 +11,14 @@ export async function check({ pool, repair, json }: CheckConfig): Promise<number
 }
 
 function format(report: CheckReport): string {
-  const { pool, served, layers, disks, snapshots, images, problems, leftovers, incoming, repaired } = report;
+  const { pool, served, layers, disks, snapshots, images, problems, leftovers, incoming, foreign, repaired } = report;
   const lines = [
     `pool ${pool}: ${disks} disks, ${snapshots} snapshots, ${images} images, ${layers} layers${served ? ', being served' : ''}`,
   ];
   lines.push(...repaired.map((what) => `repaired: ${what}`));
   lines.push(...leftovers.map((what) => `${served ? 'in progress' : 'left over'}: ${what}`));
   lines.push(...incoming.map((name) => `unfinished download, kept: incoming/${name}`));
+  lines.push(...foreign.map((file) => `none of Lamina's, left alone: ${file}`));
   lines.push(...problems.map(({ code, message }) => `problem [${code}]: ${message}`));
   if (problems.length > 0) lines.push(`${problems.length} problems`);
   else if (leftovers.length > 0 && !served)

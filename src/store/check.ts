@@ -28,6 +28,8 @@ export interface CheckReport {
   leftovers: string[];
   /** Downloads that are not complete. They are gone on with, or removed with the image that they are for. */
   incoming: string[];
+  /** What somebody put beside a layer. Nobody reads it, and it is left alone. */
+  foreign: string[];
   /** What `--repair` did. */
   repaired: string[];
 }
@@ -51,7 +53,8 @@ export async function checkPool(directory: string, progress: (file: string) => v
   const leftovers = await listLeftovers(layout, inspection);
   const counts = { layers: layers.size, disks: disks.size, snapshots: snapshots.size, images: images.size };
   const incoming = await listNames(layout.incoming);
-  return { pool: layout.root, served, ...counts, problems, leftovers, incoming, repaired: [] };
+  const { foreign } = inspection;
+  return { pool: layout.root, served, ...counts, problems, leftovers, incoming, foreign, repaired: [] };
 }
 
 /** In a served pool an operation may be half-way: only what two looks in a row find is a problem. */

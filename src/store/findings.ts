@@ -11,7 +11,7 @@ export interface Problem {
 /** What a crash left that recovery puts right without anybody's help. */
 export interface Leftover {
   layer: LayerId;
-  kind: 'unsealed' | 'grown' | 'stray-file' | 'merged';
+  kind: 'unsealed' | 'grown' | 'unfinished-merge' | 'merged';
   /** For `grown`: the size of the file. For `merged`: nothing. */
   sizeBytes?: number;
   file: string;
@@ -20,6 +20,8 @@ export interface Leftover {
 export interface Findings {
   problems: Problem[];
   leftovers: Leftover[];
+  /** Files and directories beside a layer that are none of ours: left alone, and gone with the layer. */
+  foreign: string[];
 }
 
 /** Runs `work`; what it throws of ours, or of the file system, becomes a problem of `file`. */

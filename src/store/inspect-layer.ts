@@ -1,12 +1,12 @@
-import { stat } from 'node:fs/promises';
+import { lstat, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { LaminaError } from '../lib/errors.ts';
+import { ifErrno, LaminaError } from '../lib/errors.ts';
 import { reachesItsEnd } from '../qemu/qcow2-end.ts';
 import { checkImage } from '../qemu/qemu-img.ts';
 import { type Qcow2Header, readQcow2Header } from '../qemu/qcow2-header.ts';
 import { type Findings, type Leftover, noting } from './findings.ts';
 import { childrenOf } from './graph.ts';
-import { backingPath, dataName, type PoolLayout } from './layout.ts';
+import { backingPath, dataName, mergeName, type PoolLayout } from './layout.ts';
 import { listNames, type PoolContents } from './pool.ts';
 import type { LayerId, LayerRecord } from './records.ts';
 
@@ -15,12 +15,14 @@ export async function inspectLayer(
   layout: PoolLayout,
   contents: PoolContents,
   layer: LayerRecord,
-  { problems, leftovers }: Findings,
+  { problems, leftovers, foreign }: Findings,
 ): Promise<void> {
   const { id, format, sealed } = layer;
   for (const name of await listNames(layout.layer(id))) {
+    if (name === 'layer.json' || name === dataName(format)) continue;
     const file = path.join(layout.layer(id), name);
-    if (name !== 'layer.json' && name !== dataName(format)) leftovers.push({ layer: id, kind: 'stray-file', file });
+    if (name === mergeName && (await isFile(file))) leftovers.push({ layer: id, kind: 'unfinished-merge', file });
+    else foreign.push(file);
   }
   const file = layout.layerData(id, format);
   await noting(problems, file, async () => {
@@ -74,6 +76,12 @@ function changedFromOutside(file: string, what: string): LaminaError {
     'layer-corrupt',
     `${file} ${what}: it was changed from outside and is not opened; restore it from a backup`,
   );
+}
+
+async function isFile(file: string): Promise<boolean> {
+  // In a served pool a merge may just have come to its end.
+  const found = await lstat(file).catch(ifErrno('ENOENT', null));
+  return found?.isFile() ?? true;
 }
 
 async function rawSize(file: string): Promise<number> {

@@ -40,6 +40,7 @@ export async function readPoolRecord(layout: PoolLayout): Promise<PoolRecord> {
 export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
   const problems: Problem[] = [];
   const leftovers: Leftover[] = [];
+  const foreign: string[] = [];
   const pool = await readPoolRecord(layout);
   // Names first, layers last: in a pool that is served meanwhile, a name's layer is then already there.
   const disks = await readAll(layout.disks, diskRecordSchema, problems);
@@ -48,8 +49,8 @@ export async function inspectPool(layout: PoolLayout): Promise<Inspection> {
   const layers = await readLayers(layout, problems);
   const contents = { pool, layers, disks, snapshots, images };
   problems.push(...(await missingDirectories(layout)), ...brokenReferences(layout, contents));
-  for (const layer of layers.values()) await inspectLayer(layout, contents, layer, { problems, leftovers });
-  return { contents, problems, leftovers };
+  for (const layer of layers.values()) await inspectLayer(layout, contents, layer, { problems, leftovers, foreign });
+  return { contents, problems, leftovers, foreign };
 }
 
 /**

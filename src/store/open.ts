@@ -173,7 +173,7 @@ async function canReflink(layout: PoolLayout): Promise<boolean> {
 async function putRight(pool: Pool, leftover: Leftover): Promise<void> {
   const layer = pool.layer(leftover.layer);
   switch (leftover.kind) {
-    case 'stray-file':
+    case 'unfinished-merge':
       return rm(leftover.file);
     case 'unsealed':
       // A pending snapshot's layer is sealed when that is finished; all others have been switched away from.

@@ -181,6 +181,7 @@ describe('killed at any step, the plugin loses nothing and leaves nothing', () =
       problems: [],
       leftovers: [],
       incoming: [],
+      foreign: [],
       repaired: [],
     });
     if (operation === 'copy-snapshot') unmount(pool);

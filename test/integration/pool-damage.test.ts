@@ -211,6 +211,24 @@ describe('a damaged pool', () => {
     expect(await checkPool(directory, noProgress)).toMatchObject({ problems: [], leftovers: [] });
   });
 
+  it('leaves what somebody put beside a layer where it is, and tells of it', async () => {
+    const { pool } = await makePool();
+    const layer = path.join(directory, 'layers', pool.disk('a').head);
+    const names = ['layer.json', 'data.qcow2', 'data.qcow2.bak', 'lost+found', 'merge.qcow2'];
+    writeFileSync(path.join(layer, 'data.qcow2.bak'), 'kept');
+    mkdirSync(path.join(layer, 'lost+found'));
+    // A merge is a file.
+    mkdirSync(path.join(layer, 'merge.qcow2'));
+    const foreign = names.slice(2).map((name) => path.join(layer, name));
+    await (await openDetachedPool(directory)).release();
+    expect(readdirSync(layer).sort()).toEqual(names.toSorted());
+    const report = await checkPool(directory, noProgress);
+    expect(report).toMatchObject({ problems: [], leftovers: [], foreign });
+    expect(exitCode(report)).toBe(0);
+    expect(await repairPool(directory, silentLogger, noProgress)).toMatchObject({ repaired: [], foreign });
+    expect(readFileSync(path.join(layer, 'data.qcow2.bak'), 'utf8')).toBe('kept');
+  });
+
   it('finds corruption inside of an image', async () => {
     const { pool } = await makePool();
     const { path: file } = pool.chainLayer(pool.disk('a').head);
