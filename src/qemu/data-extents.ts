@@ -22,9 +22,29 @@ export async function* dataExtents(
   options: { fromBytes: number; leastHoleBytes: number; signal?: AbortSignal },
 ): AsyncGenerator<Extent> {
   const { fromBytes, leastHoleBytes, signal } = options;
-  const args = ['map', '--output=json', '-f', 'raw', `--start-offset=${fromBytes}`, file];
+  yield* mapped(['-f', 'raw', `--start-offset=${fromBytes}`, file], leastHoleBytes, signal);
+}
+
+/**
+ * The same of a disk whose chain this is, head first; every file and driver is spelled out, so that no header is followed.
+ * A daemon may have the images open, and must have written out what it holds of them.
+ *
+ * @throws LaminaError `tool-failed`
+ */
+export async function* chainDataExtents(
+  chain: readonly { path: string; format: 'qcow2' | 'raw' }[],
+  options: { leastHoleBytes: number; signal: AbortSignal },
+): AsyncGenerator<Extent> {
+  const graph = chain.reduceRight<object | null>((backing, { path, format }) => {
+    const image = { driver: format, file: { driver: 'file', filename: path } };
+    return format === 'raw' ? image : { ...image, backing };
+  }, null);
+  yield* mapped(['--force-share', `json:${JSON.stringify(graph)}`], options.leastHoleBytes, options.signal);
+}
+
+async function* mapped(args: string[], leastHoleBytes: number, signal?: AbortSignal): AsyncGenerator<Extent> {
   let current: Extent | undefined;
-  for await (const line of runLines('qemu-img', args, signal)) {
+  for await (const line of runLines('qemu-img', ['map', '--output=json', ...args], signal)) {
     const entry = parseEntry(line);
     if (!entry?.data) continue;
     if (current && entry.start - (current.start + current.length) < leastHoleBytes) {

@@ -1,4 +1,4 @@
-import { chmod, constants, copyFile, mkdir, rm, stat, truncate } from 'node:fs/promises';
+import { chmod, constants, copyFile, mkdir, rm, stat, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { LaminaError } from '../lib/errors.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
@@ -22,11 +22,26 @@ export interface NewLayer {
   onBuilt?: () => void;
 }
 
+/**
+ * The time of last change of a file full of zeroes, until somebody writes to it. Those cannot be told from data but by
+ * reading all of it.
+ */
+const untouchedSeconds = 1;
+
+/** Whether nobody ever wrote to a disk that was written full of zeroes when it was made. */
+export async function isUntouched([head, ...below]: readonly ChainLayer[]): Promise<boolean> {
+  if (!head || below.length > 0) return false;
+  return (await stat(head.path)).mtimeMs === untouchedSeconds * 1000;
+}
+
 /** A lowest layer without content. */
 export function blankLayer(sizeBytes: number, options: DiskOptions): NewLayer {
   const { format, preallocation } = options;
   const clusterSizeBytes = format === 'qcow2' ? options.clusterSizeBytes : null;
-  const build: Build = (file) => createImage({ file, format, sizeBytes, preallocation, clusterSizeBytes });
+  const build: Build = async (file) => {
+    await createImage({ file, format, sizeBytes, preallocation, clusterSizeBytes });
+    if (preallocation === 'full') await utimes(file, untouchedSeconds, untouchedSeconds);
+  };
   return { format, parent: null, sizeBytes, sealed: false, build };
 }
 

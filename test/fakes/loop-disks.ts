@@ -5,6 +5,7 @@ import type { Attachment, BlockDevice } from '../../src/engine/attach/attachment
 import type { DiskAccess } from '../../src/engine/staging/staging-port.ts';
 import { blockDeviceNumber, claimUnused } from '../../src/host/block-device.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
+import { dataExtents, type Extent } from '../../src/qemu/data-extents.ts';
 import { type DiskRecord, diskRecordSchema } from '../../src/store/records.ts';
 
 /** Disks that are files on loop devices below a directory; a second process finds what a first one made. */
@@ -103,6 +104,10 @@ export class LoopDisks implements DiskAccess {
 
   async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
     this.#write({ ...this.disk(diskId), filesystem });
+  }
+
+  writtenExtents(diskId: string): AsyncIterable<Extent> {
+    return dataExtents(this.file(diskId), { fromBytes: 0, leastHoleBytes: 0 });
   }
 
   isThick(diskId: string): boolean {

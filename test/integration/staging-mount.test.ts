@@ -14,7 +14,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { StagingAccess } from '../../src/engine/staging/staging-port.ts';
 import { canGrowMounted } from '../../src/host/filesystem.ts';
 import { readMounts } from '../../src/host/mountinfo.ts';
-import { GiB, MiB } from '../../src/lib/bytes.ts';
+import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
 import { block, btrfs, ext4, StagingScene, xfs } from '../staging-scene.ts';
 
 let scene: StagingScene;
@@ -288,6 +288,7 @@ describe('staging a mount', () => {
       ['swap', (file) => execFileSync('mkswap', [file], { stdio: 'ignore' }), 'swap'],
       ['ext2', (file) => execFileSync('mkfs.ext2', ['-q', file]), 'a ext2 file system'],
       ['head', (file) => writeAt(file, 5000, 'somebody wrote this'), 'unknown kind'],
+      ['between', (file) => writeAt(file, 20_700 * KiB, 'somebody wrote this'), 'unknown kind'],
       ['tail', (file) => writeAt(file, 64 * MiB - 30, 'somebody wrote this'), 'unknown kind'],
       [
         'middle',

@@ -1,3 +1,6 @@
+import { MiB } from '../../lib/bytes.ts';
+import { chainDataExtents, type Extent } from '../../qemu/data-extents.ts';
+import { isUntouched } from '../../store/layers.ts';
 import type { DiskRecord } from '../../store/records.ts';
 import { settleSnapshots } from '../../store/recover.ts';
 import type { Attachment, BlockDevice } from '../attach/attachment.ts';
@@ -74,6 +77,13 @@ export class DiskAttachments {
   async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
     const { pool, locks } = this.#context;
     await locks.run(diskId, () => pool.putDisk({ ...this.disk(diskId), filesystem }));
+  }
+
+  /** The parts that may hold anything but zeroes, of what the device has written out. Nobody has to wait for the lock. */
+  async *writtenExtents(diskId: string, signal: AbortSignal): AsyncGenerator<Extent> {
+    const chain = this.#context.pool.chain(this.disk(diskId).head);
+    if (await isUntouched(chain)) return;
+    yield* chainDataExtents(chain, { leastHoleBytes: MiB, signal });
   }
 
   /** Before anybody reads of it, and writes what he concludes of that. */

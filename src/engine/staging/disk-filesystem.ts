@@ -30,11 +30,12 @@ export async function ensureFilesystem(
   if (recorded?.state === 'formatting') {
     return format(context, { diskId, device }, { type: wanted ?? recorded.type, overwrite: true });
   }
-  const content = await probeContent(device.path);
+  const content = await probeContent(device.path, (signal) => context.disks.writtenExtents(diskId, signal));
   if (content.kind === 'blank') {
     if (recorded) throw damaged(diskId, recorded.type);
     return format(context, { diskId, device }, { type: wanted ?? defaultType, overwrite: false });
   }
+  if (content.kind === 'unread') throw unread(diskId);
   if (content.kind === 'other') throw unknown(diskId, content.what);
   const type = filesystemTypes.find((known) => known === content.type);
   if (!type) {
@@ -81,6 +82,13 @@ function unknown(diskId: string, what: string): LaminaError {
   return new LaminaError(
     'filesystem-unknown',
     `disk ${diskId} has ${what} on it, and nothing was overwritten: use it as a block volume, or empty it there first`,
+  );
+}
+
+function unread(diskId: string): LaminaError {
+  return new LaminaError(
+    'filesystem-unknown',
+    `disk ${diskId} has no file system, and whether it is blank cannot be told in time, as too much was written to it; nothing was overwritten: use it as a block volume, or make a file system on it there`,
   );
 }
 

@@ -1,4 +1,5 @@
 import type { Checkpoint } from '../../lib/checkpoint.ts';
+import type { Extent } from '../../qemu/data-extents.ts';
 import type { DiskRecord } from '../../store/records.ts';
 import type { Attachment, BlockDevice } from '../attach/attachment.ts';
 import type { StagingStep } from './staging-steps.ts';
@@ -16,6 +17,8 @@ export interface DiskAccess {
   /** Makes the device as big as the disk's record says. */
   growDevice(diskId: string): Promise<void>;
   recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void>;
+  /** The parts of an attached disk that may hold anything but zeroes, of what was written out by now. */
+  writtenExtents(diskId: string, signal: AbortSignal): AsyncIterable<Extent>;
   /** Whether its blocks are all allocated, and are to stay so. */
   isThick(diskId: string): boolean;
 }
