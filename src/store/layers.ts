@@ -1,6 +1,7 @@
 import { chmod, constants, copyFile, mkdir, rm, stat, truncate, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { LaminaError } from '../lib/errors.ts';
+import { syncFile } from '../lib/fs-records.ts';
 import { readQcow2Header } from '../qemu/qcow2-header.ts';
 import { createImage, createOverlay } from '../qemu/qemu-img.ts';
 import { newLayerId } from './ids.ts';
@@ -32,6 +33,18 @@ const untouchedSeconds = 1;
 export async function isUntouched([head, ...below]: readonly ChainLayer[]): Promise<boolean> {
   if (!head || below.length > 0) return false;
   return (await stat(head.path)).mtimeMs === untouchedSeconds * 1000;
+}
+
+/**
+ * Has a disk count as written to from now on, durably: after a power cut what was written may be there, and the time of its
+ * change not.
+ */
+export async function expectWrites(chain: readonly ChainLayer[]): Promise<void> {
+  const [head] = chain;
+  if (!head || !(await isUntouched(chain))) return;
+  const now = new Date();
+  await utimes(head.path, now, now);
+  await syncFile(head.path);
 }
 
 /** A lowest layer without content. */

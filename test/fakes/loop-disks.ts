@@ -106,6 +106,8 @@ export class LoopDisks implements DiskAccess {
     this.#write({ ...this.disk(diskId), filesystem });
   }
 
+  async expectWrites(): Promise<void> {}
+
   writtenExtents(diskId: string): AsyncIterable<Extent> {
     return dataExtents(this.file(diskId), { fromBytes: 0, leastHoleBytes: 0 });
   }

@@ -1,6 +1,6 @@
 import { MiB } from '../../lib/bytes.ts';
 import { chainDataExtents, type Extent } from '../../qemu/data-extents.ts';
-import { isUntouched } from '../../store/layers.ts';
+import { expectWrites, isUntouched } from '../../store/layers.ts';
 import type { DiskRecord } from '../../store/records.ts';
 import { settleSnapshots } from '../../store/recover.ts';
 import type { Attachment, BlockDevice } from '../attach/attachment.ts';
@@ -77,6 +77,11 @@ export class DiskAttachments {
   async recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void> {
     const { pool, locks } = this.#context;
     await locks.run(diskId, () => pool.putDisk({ ...this.disk(diskId), filesystem }));
+  }
+
+  /** To be called before somebody who makes no file system may write to it. */
+  async expectWrites(diskId: string): Promise<void> {
+    await expectWrites(this.#context.pool.chain(this.disk(diskId).head));
   }
 
   /** The parts that may hold anything but zeroes, of what the device has written out. Nobody has to wait for the lock. */

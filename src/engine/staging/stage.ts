@@ -38,6 +38,7 @@ export async function stage(context: StagingContext, request: StageRequest): Pro
   const { mounts, nodes } = await findUse(device);
   if (access.kind === 'block') {
     if (mounts.length > 0) throw stagedOtherwise(diskId, mounts[0]?.mountPoint, 'with a file system');
+    await context.disks.expectWrites(diskId);
     return;
   }
   if (nodes.length > 0) throw stagedOtherwise(diskId, nodes[0]?.mount.mountPoint, 'as a block device');

@@ -17,6 +17,8 @@ export interface DiskAccess {
   /** Makes the device as big as the disk's record says. */
   growDevice(diskId: string): Promise<void>;
   recordFilesystem(diskId: string, filesystem: DiskRecord['filesystem']): Promise<void>;
+  /** Makes sure that the disk does not count as blank any more, whatever of what is written to it survives a power cut. */
+  expectWrites(diskId: string): Promise<void>;
   /** The parts of an attached disk that may hold anything but zeroes, of what was written out by now. */
   writtenExtents(diskId: string, signal: AbortSignal): AsyncIterable<Extent>;
   /** Whether its blocks are all allocated, and are to stay so. */
