@@ -1,6 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { pollUntil } from '../../../src/lib/poll.ts';
+import { connectKube } from '../../cluster/kube.ts';
 import { systemNamespace } from '../../cluster/objects.ts';
 import { applySnapshotDefinitions, helm, loadImages, untilServing } from '../../e2e/installation.ts';
 import { KindCluster } from '../../e2e/kind-cluster.ts';
@@ -11,7 +13,7 @@ import { type Bench, measureInTurn, timed } from '../bench.ts';
 import { medianResult, type Result } from '../results.ts';
 import { percentile } from '../statistics.ts';
 
-/** What a user of a cluster waits for. Every figure has the time in it that kubectl itself takes, which is measured, too. */
+/** What a user of a cluster waits for. Most figures have the time in them that kubectl itself takes, which is measured, too. */
 export async function measureKind(bench: Bench): Promise<Result[]> {
   const machine = findMachine();
   if ('missing' in machine) {
@@ -31,7 +33,7 @@ export async function measureKind(bench: Bench): Promise<Result[]> {
     const measures = [
       () => measureOne(bench, kubectl),
       () => measureMany(bench, kubectl),
-      () => measureImages(bench, kubectl),
+      () => measureImages(bench, kubectl, cluster),
       () => measureFio(bench, kubectl, cluster),
       () => measureMemory(kubectl, cluster),
     ];
@@ -116,8 +118,16 @@ async function measureMany({ say, signal }: Bench, kubectl: Kubectl): Promise<Re
   ];
 }
 
-/** Golden images that differ in what they hold and in how big they look, and claims that start from them, in turns. */
-async function measureImages({ effort, say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
+/**
+ * Golden images that differ in what they hold and in how big they look, and claims that start from them, in turns, on the
+ * node that has them: on another one the first would wait for the transfer. By the API itself, as two calls of kubectl
+ * take as long as the claim.
+ */
+async function measureImages(
+  { effort, say, signal }: Bench,
+  kubectl: Kubectl,
+  { kubeconfig, workers: [node] }: KindCluster,
+): Promise<Result[]> {
   const images = {
     small: { size: '1Gi', megabytes: 16 },
     big: { size: '500Gi', megabytes: 4096 },
@@ -130,7 +140,7 @@ async function measureImages({ effort, say, signal }: Bench, kubectl: Kubectl): 
   };
   for (const [name, { size, megabytes }] of Object.entries(images)) {
     const fill = `head -c ${megabytes}M /dev/urandom >/data/file; sync; touch /tmp/filled; sleep infinity`;
-    await kubectl.apply(claim({ name, size }), pod({ name, claim: name, script: fill }));
+    await kubectl.apply(claim({ name, size }), pod({ name, claim: name, node, script: fill }));
     await kubectl.untilReady(name);
     await kubectl.inPod(name, 'until test -e /tmp/filled; do sleep 1; done', 300_000);
     const source = { type: 'persistentVolumeClaim', persistentVolumeClaim: { name } };
@@ -143,26 +153,38 @@ async function measureImages({ effort, say, signal }: Bench, kubectl: Kubectl): 
     await waitFor(kubectl, `diskimage/${name}`, ready);
     await kubectl.remove('pod', name);
   }
-  for (let round = 0; round < effort.calls / 4; round++) {
-    for (const [name, measured] of Object.entries(ms)) {
-      signal.throwIfAborted();
-      say(`kind: a claim from the ${name} image, round ${round + 1}`);
-      const { ms: took } = await timed(async () => {
-        await kubectl.apply(heirOf(name), pod({ name: 'heir', claim: 'heir' }));
-        await waitFor(kubectl, 'pvc/heir', bound);
-      });
-      measured.push(took);
-      await kubectl.untilReady('heir');
-      await kubectl.remove('pod', 'heir');
-      await kubectl.remove('pvc', 'heir');
+  const kube = await connectKube(kubeconfig);
+  const at = { namespace: 'default', name: 'heir' };
+  const isBound = async () => (await kube.claims.get(at))?.status?.phase === 'Bound';
+  try {
+    for (let round = 0; round < effort.calls / 4; round++) {
+      for (const [name, measured] of Object.entries(ms)) {
+        signal.throwIfAborted();
+        say(`kind: a claim from the ${name} image, round ${round + 1}`);
+        const { value, ms: took } = await timed(async () => {
+          const heir = pod({ name: 'heir', claim: 'heir', node });
+          await kube.claims.create({ ...heirOf(name), metadata: at });
+          await kube.pods.create({ ...heir, metadata: { ...heir.metadata, ...at } });
+          return pollUntil(isBound, { timeoutMs: 300_000, intervalMs: 20 });
+        });
+        if (!value) throw new Error(`a claim from the ${name} image is not bound within 300 s`);
+        measured.push(took);
+        await kubectl.untilReady('heir');
+        await kubectl.remove('pod', 'heir');
+        await kubectl.remove('pvc', 'heir');
+      }
     }
+  } finally {
+    kube.close();
   }
   await kubectl.remove('diskimage', ...Object.keys(images));
   await kubectl.remove('pvc', ...Object.keys(images));
   const { small = [], big = [] } = ms;
   const ratios = big.map((value, index) => value / (small[index] ?? Number.NaN));
   return [
-    medianResult('a claim and its pod from an image of 1 GiB with 16 MiB of data, until bound', 'ms', small),
+    medianResult('a claim and its pod from an image of 1 GiB with 16 MiB of data, until bound', 'ms', small, {
+      atMost: 1500,
+    }),
     medianResult('the same of 500 GiB with 4 GiB of data', 'ms', big, { atMost: 1500 }),
     medianResult('500 GiB / 1 GiB', 'ratio', ratios, { between: [0.8, 1.2] }),
   ];
