@@ -152,6 +152,8 @@ async function measureImages(
     });
     await waitFor(kubectl, `diskimage/${name}`, ready);
     await kubectl.remove('pod', name);
+    // The image stays, and there is room for its heirs.
+    await kubectl.remove('pvc', name);
   }
   const kube = await connectKube(kubeconfig);
   const at = { namespace: 'default', name: 'heir' };
@@ -178,7 +180,6 @@ async function measureImages(
     kube.close();
   }
   await kubectl.remove('diskimage', ...Object.keys(images));
-  await kubectl.remove('pvc', ...Object.keys(images));
   const { small = [], big = [] } = ms;
   const ratios = big.map((value, index) => value / (small[index] ?? Number.NaN));
   return [
