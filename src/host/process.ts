@@ -8,6 +8,11 @@ export interface ProcessIdentity {
   startTime: number;
 }
 
+/** Of this start of the machine: no other has it. */
+export async function currentBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
 /** Identity of the living process `pid`, or null where there is none or only a zombie. */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
   const text = await readProc(`/proc/${pid}/stat`);

@@ -24,6 +24,11 @@ export interface SizeRange {
   limitBytes: number;
 }
 
+/** Whether a disk of so many bytes is what the range asks for. */
+export function isWithin(sizeBytes: number, { requiredBytes, limitBytes }: SizeRange): boolean {
+  return sizeBytes >= requiredBytes && (limitBytes === 0 || sizeBytes <= limitBytes);
+}
+
 /** What a disk starts from: a sealed layer, and what is known of its content. */
 export interface SourceContent {
   layer: LayerId;
@@ -61,7 +66,7 @@ export function assertSameDisk(
   source: { kind: string; id: string } | null,
 ): void {
   const differences: string[] = [];
-  if (disk.sizeBytes < range.requiredBytes || (range.limitBytes > 0 && disk.sizeBytes > range.limitBytes)) {
+  if (!isWithin(disk.sizeBytes, range)) {
     differences.push(`it has ${disk.sizeBytes} bytes`);
   }
   for (const key of ['format', 'preallocation', 'clusterSizeBytes'] as const) {

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import * as z from 'zod';
 import { type ErrorCode, type ErrorKind, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { parseJson } from '../lib/parse-json.ts';
 
 /** How a failure is told to a peer or a person's HTTP client. */
 const statusOfKind: Record<ErrorKind, number> = {
@@ -58,12 +59,4 @@ export function errorInAnswer(status: number, body: string): LaminaError {
   const shared = sharedCodes.find((each) => each === code);
   if (shared) return new LaminaError(shared, message);
   return new LaminaError('peer-unavailable', `the peer answered ${status} [${code}] ${message}`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -2,7 +2,9 @@ import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import * as z from 'zod/mini';
 import { deviceNumber } from '../../host/block-device.ts';
+import { currentBootId } from '../../host/process.ts';
 import { ifErrno } from '../../lib/errors.ts';
+import { parseJson } from '../../lib/parse-json.ts';
 import { type DataPath, dataPathSchema } from './data-path.ts';
 
 /** What the outcome of a self-test depends on. */
@@ -23,15 +25,15 @@ const cacheSchema = z.strictObject({
 });
 
 export async function surroundingsOf(poolPath: string, qemu: string, preferNbd: boolean): Promise<Surroundings> {
-  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const bootId = await currentBootId();
   const { dev } = await stat(poolPath, { bigint: true });
   return { qemu, kernel: release(), bootId, device: deviceNumber(dev), preferNbd };
 }
 
 /** The outcome in the same surroundings, or null. What is not understood counts as none: the test can be run again. */
 export async function readCachedDataPath(file: string, surroundings: Surroundings): Promise<DataPath | null> {
-  const text = await readFile(file, 'utf8').catch(ifErrno('ENOENT', null));
-  const cached = cacheSchema.safeParse(text === null ? null : parseJson(text));
+  const text = await readFile(file, 'utf8').catch(ifErrno('ENOENT', ''));
+  const cached = cacheSchema.safeParse(parseJson(text));
   if (!cached.success) return null;
   const isSame = JSON.stringify(cached.data.surroundings) === JSON.stringify(surroundings);
   return isSame ? cached.data.dataPath : null;
@@ -40,12 +42,4 @@ export async function readCachedDataPath(file: string, surroundings: Surrounding
 export async function writeCachedDataPath(file: string, surroundings: Surroundings, dataPath: DataPath): Promise<void> {
   await writeFile(`${file}.new`, JSON.stringify({ version: 1, surroundings, dataPath }), { mode: 0o600 });
   await rename(`${file}.new`, file);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

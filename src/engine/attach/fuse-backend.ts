@@ -2,6 +2,7 @@ import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import * as z from 'zod/mini';
 import { ifErrno, LaminaError } from '../../lib/errors.ts';
 import { run } from '../../lib/exec.ts';
+import { parseJson } from '../../lib/parse-json.ts';
 import { pollUntil } from '../../lib/poll.ts';
 import { blockDeviceSequence, blockDeviceSizeBytes } from '../../host/block-device.ts';
 import { findFuseMount, setMaxBackground } from '../../host/fuse-mount.ts';
@@ -98,19 +99,11 @@ export class FuseBackend implements EngineBackend {
 }
 
 async function findRecorded(paths: DaemonPaths): Promise<string | null> {
-  const text = await readFile(paths.device, 'utf8').catch(ifErrno('ENOENT', null));
+  const text = await readFile(paths.device, 'utf8').catch(ifErrno('ENOENT', ''));
   // What is damaged counts as none: the export tells as well, as long as its daemon lives.
   const record = deviceRecord.safeParse(parseJson(text));
   if (!record.success) return null;
   const { device, sequence } = record.data;
   const isSame = (await blockDeviceSequence(device)) === sequence && (await hasBacking(device));
   return isSame ? device : null;
-}
-
-function parseJson(text: string | null): unknown {
-  try {
-    return JSON.parse(text ?? '');
-  } catch {
-    return undefined;
-  }
 }

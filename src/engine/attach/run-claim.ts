@@ -1,8 +1,9 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { deviceNumber } from '../../host/block-device.ts';
 import { takeLock } from '../../host/file-lock.ts';
+import { currentBootId } from '../../host/process.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { readRecordIfAny, writeRecord } from '../../lib/fs-records.ts';
 import { ensureRunDirectory, runDirectory } from '../supervisor/run-directory.ts';
@@ -51,7 +52,7 @@ export async function claimRunDirectory(options: {
 }
 
 async function claimOf(poolPath: string): Promise<Claim> {
-  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const bootId = await currentBootId();
   const { dev, ino } = await stat(poolPath, { bigint: true });
   return { version, bootId, path: poolPath, device: deviceNumber(dev), inode: String(ino) };
 }

@@ -1,6 +1,13 @@
 import { extendAllocated } from '../../host/fallocate.ts';
 import { LaminaError } from '../../lib/errors.ts';
-import { assertSameDisk, chooseSize, createDisk, type SizeRange, type SourceContent } from '../../store/create-disk.ts';
+import {
+  assertSameDisk,
+  chooseSize,
+  createDisk,
+  isWithin,
+  type SizeRange,
+  type SourceContent,
+} from '../../store/create-disk.ts';
 import { deleteDisk, deleteSnapshot } from '../../store/delete.ts';
 import { assertGrowsLive, followGrowth, growDisk } from '../../store/grow-disk.ts';
 import { diskIdOf, snapshotIdOf, transientSnapshotId } from '../../store/ids.ts';
@@ -95,11 +102,11 @@ export class Disks {
     pool.disk(diskId);
     return locks.run(diskId, async () => {
       const disk = pool.disk(diskId);
-      if (isWithin(disk, range)) return disk;
+      if (isWithin(disk.sizeBytes, range)) return disk;
       const live = await findLive(this.#context, disk);
       await settleSnapshots(pool, disk.id, live);
       const settled = await followGrowth(pool, disk.id);
-      if (isWithin(settled, range)) return settled;
+      if (isWithin(settled.sizeBytes, range)) return settled;
       const sizeBytes = chooseSize(range, settled.sizeBytes, 'volume');
       const daemon = live?.switchable ?? false;
       if (daemon) assertGrowsLive(settled, pool.layer(settled.head));
@@ -214,8 +221,4 @@ export class Disks {
     }
     await attacher.resize(attachRequest(pool, disk), sizeBytes);
   }
-}
-
-function isWithin({ sizeBytes }: DiskRecord, { requiredBytes, limitBytes }: SizeRange): boolean {
-  return sizeBytes >= requiredBytes && (limitBytes === 0 || sizeBytes <= limitBytes);
 }

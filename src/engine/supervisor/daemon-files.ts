@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import * as z from 'zod/mini';
 import { ifErrno, LaminaError } from '../../lib/errors.ts';
+import { parseJson } from '../../lib/parse-json.ts';
 import { unmountFuseIfMounted } from '../../host/fuse-mount.ts';
 import type { ProcessIdentity } from '../../host/process.ts';
 import type { DaemonPaths } from './run-directory.ts';
@@ -66,12 +67,4 @@ async function readJson<T>(file: string, schema: z.ZodMiniType<T>): Promise<T | 
   const parsed = schema.safeParse(parseJson(text));
   if (parsed.success) return parsed.data;
   throw new LaminaError('record-corrupt', `${file} is not what this version writes: ${z.prettifyError(parsed.error)}`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

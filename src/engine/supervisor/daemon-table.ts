@@ -1,4 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
+import { currentBootId } from '../../host/process.ts';
 import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { KeyedLock } from '../../lib/keyed-lock.ts';
 import type { Logger } from '../../lib/logger.ts';
@@ -27,7 +28,7 @@ export class DaemonTable {
 
   /** Finds the daemons of earlier supervisors again, and removes what is left of starts and stops that were cut off. */
   static async open(options: DaemonTableOptions): Promise<DaemonTable> {
-    const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+    const bootId = await currentBootId();
     const table = new DaemonTable(options, bootId);
     for (const name of await readdir(options.run.daemons)) {
       if (daemonIdPattern.test(name)) await table.#adopt(name);

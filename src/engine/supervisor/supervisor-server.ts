@@ -3,6 +3,7 @@ import * as z from 'zod/mini';
 import { isLaminaError, LaminaError, messageOf } from '../../lib/errors.ts';
 import { LineSplitter } from '../../lib/line-splitter.ts';
 import type { Logger } from '../../lib/logger.ts';
+import { parseJson } from '../../lib/parse-json.ts';
 import { storageDaemonVersion } from '../../qemu/storage-daemon.ts';
 import type { DaemonTable } from './daemon-table.ts';
 import { type Command, commandSchema, maxRequestBytes, type Reply } from './supervisor-protocol.ts';
@@ -48,14 +49,6 @@ function parseCommand(line: string): Command {
   if (parsed.success) return parsed.data;
   const problem = z.prettifyError(parsed.error).replaceAll('\n', ' ');
   throw new LaminaError('invalid-parameter', `not a command of the supervisor: ${problem}`);
-}
-
-function parseJson(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }
 
 /** The first line that comes. */

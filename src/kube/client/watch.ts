@@ -1,6 +1,7 @@
 import type { Clock } from '../../lib/clock.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { LineSplitter } from '../../lib/line-splitter.ts';
+import { parseJson } from '../../lib/parse-json.ts';
 import { ApiError, apiErrorOf } from './api-error.ts';
 import type { KubeClient } from './client.ts';
 import { interruption } from './transport.ts';
@@ -71,14 +72,6 @@ function parseEvent(line: string, path: string): WatchEvent {
     throw new ApiError(`watch ${path}: the API server sent what is no event: ${words}`, { status: 502 });
   }
   return event as WatchEvent;
-}
-
-function parseJson(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Aborts a watch on which nothing is heard any more, because its peer may have vanished without a word. */

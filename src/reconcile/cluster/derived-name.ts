@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 /** So that the name stays short enough for an object's. */
 const maxBaseLength = 200;
 const hashLength = 10;
+const hash = new RegExp(`^[0-9a-f]{${hashLength}}$`);
 
 /**
  * The name of an object that the controller declares for another one: always the same for the same `seed`, and readable.
@@ -12,18 +13,13 @@ const hashLength = 10;
  * @param seed what tells it from others of that base; the uid of an object among it, as names come and go
  */
 export function derivedName(base: string, purpose: string, seed: string): string {
-  const hash = createHash('sha256').update(seed).digest('hex').slice(0, hashLength);
-  return prefixOf(base, purpose) + hash;
+  return prefixOf(base, purpose) + createHash('sha256').update(seed).digest('hex').slice(0, hashLength);
 }
 
 /** Whether it could be such a name, of whatever seed. */
 export function isDerivedName(name: string, base: string, purpose: string): boolean {
   const prefix = prefixOf(base, purpose);
-  return (
-    name.startsWith(prefix) &&
-    /^[0-9a-f]+$/.test(name.slice(prefix.length)) &&
-    name.length === prefix.length + hashLength
-  );
+  return name.startsWith(prefix) && hash.test(name.slice(prefix.length));
 }
 
 function prefixOf(base: string, purpose: string): string {

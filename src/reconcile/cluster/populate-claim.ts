@@ -70,7 +70,7 @@ export class ClaimPopulator {
       claim !== undefined && imageNameOf(claim) !== undefined && !claim.volumeName;
     const openClaimOf = ({ annotations: given }: DiskImage['metadata']) => {
       const key = given[annotations.claim] ?? '';
-      return claims.cache.has(key) && isOpen(claims.cache.get(key)) ? [key] : [];
+      return isOpen(claims.cache.get(key)) ? [key] : [];
     };
     controller.watch(claims, (claim) => (isOpen(claim) ? [keyOf(claim.metadata)] : []));
     controller.watch(images, ({ metadata, spec, status }) => {

@@ -7,7 +7,7 @@ import { LaminaError } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
 import type { DiskImage } from '../../api/objects.ts';
 import { roomFor } from '../../reconcile/cluster/placement.ts';
-import { chooseSize } from '../../store/create-disk.ts';
+import { chooseSize, isWithin } from '../../store/create-disk.ts';
 import { takesSpaceAtOnce } from '../../store/space.ts';
 import { type ClusterDiskContext, operate, readOfCsi, refIn, watchObject } from './context.ts';
 import { diskInfo, isMade } from './info.ts';
@@ -73,8 +73,7 @@ async function readVolume(context: ClusterDiskContext, ref: ObjectRef, signal: A
 /** The size that it has, if that will do. @throws LaminaError `size-out-of-range` */
 function wantedSize({ status }: DiskImage, range: SizeRange): number {
   const { virtualSize = 0 } = status;
-  const isEnough = virtualSize >= range.requiredBytes && (range.limitBytes === 0 || virtualSize <= range.limitBytes);
-  return isEnough ? virtualSize : chooseSize(range, virtualSize, 'volume');
+  return isWithin(virtualSize, range) ? virtualSize : chooseSize(range, virtualSize, 'volume');
 }
 
 /** @throws LaminaError `pool-full` where the pool says that it would not take it */

@@ -5,6 +5,7 @@ import type { CreateDiskRequest, DiskOptions, Placement } from '../../csi/contro
 import { refOf } from '../../kube/objects.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { formatQuantity } from '../../lib/quantity.ts';
+import { isWithin } from '../../store/create-disk.ts';
 import type { DiskImage } from '../../api/objects.ts';
 
 type Wish = Omit<DiskImageManifest, 'apiVersion' | 'kind'>;
@@ -58,13 +59,12 @@ function sourceOf(source: CreateDiskRequest['source']): NonNullable<Wish['spec']
 /** Whether a DiskImage that is there is what is asked for again. @throws LaminaError `name-taken` that says what differs */
 export function assertSameWish(image: DiskImage, request: CreateDiskRequest, { pool }: Placement): void {
   const { spec, metadata } = image;
-  const { requiredBytes, limitBytes } = request.size;
   const size = spec.size ?? 0;
   const { clusterSize } = clusterSizeOf(request.options);
   const source = sourceOf(request.source);
   const differences = [
     metadata.annotations[annotations.csiName] === request.name ? [] : 'it was not made by that name',
-    size >= requiredBytes && (limitBytes === 0 || size <= limitBytes) ? [] : `it has ${size} bytes`,
+    isWithin(size, request.size) ? [] : `it has ${size} bytes`,
     spec.format === request.options.format ? [] : `its format is ${spec.format}`,
     spec.preallocation === request.options.preallocation ? [] : `its preallocation is ${spec.preallocation}`,
     spec.clusterSize === clusterSize ? [] : `its clusterSize is ${spec.clusterSize ?? 'the default'}`,

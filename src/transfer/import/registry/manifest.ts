@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { isLaminaError, LaminaError } from '../../../lib/errors.ts';
+import { parseJson } from '../../../lib/parse-json.ts';
 import { persist } from '../../persist.ts';
 import type { ImportContext } from '../import-request.ts';
 import type { ImageReference } from './image-reference.ts';
-import { parse, type RegistryClient } from './registry-client.ts';
+import type { RegistryClient } from './registry-client.ts';
 
 const mediaTypes = [
   'application/vnd.oci.image.index.v1+json',
@@ -57,7 +58,7 @@ export async function resolveImage(
       bytes = Buffer.from(await client.manifest(version, mediaTypes));
     });
     const found = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-    if (digest === null || found === digest) return { digest: found, value: parse(bytes) };
+    if (digest === null || found === digest) return { digest: found, value: parseJson(bytes.toString('utf8')) };
     throw new LaminaError('checksum-mismatch', `${image}: the registry has ${found} where ${digest} is wanted`);
   };
   const top = await get(reference.version, reference.digest);

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import * as z from 'zod';
 import { LaminaError } from '../../../lib/errors.ts';
+import { parseJson } from '../../../lib/parse-json.ts';
 import { refusal, type Remote } from '../download.ts';
 import { httpGet, unreachable } from '../http-get.ts';
 import type { ImportContext } from '../import-request.ts';
@@ -90,7 +91,8 @@ export class RegistryClient {
     }
     const url = this.#tokenUrl(challenge);
     const answer = await this.#get(url.href, basic === null ? {} : { authorization: basic });
-    const { data } = tokenSchema.safeParse(parse(await read(url.origin + url.pathname, answer, maxTokenBytes)));
+    const bytes = await read(url.origin + url.pathname, answer, maxTokenBytes);
+    const { data } = tokenSchema.safeParse(parseJson(bytes.toString('utf8')));
     const token = data?.token ?? data?.access_token;
     if (!data || token === undefined) throw new LaminaError('source-denied', `${url.origin} answers with no token`);
     const endsMs = this.#context.clock.elapsedMs() + data.expires_in * 1000 - marginMs;
@@ -144,14 +146,5 @@ async function read(url: string, answer: IncomingMessage, maxBytes: number): Pro
     throw error instanceof LaminaError ? error : unreachable(url, error);
   } finally {
     answer.destroy();
-  }
-}
-
-/** Undefined where it is no JSON. */
-export function parse(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return undefined;
   }
 }
