@@ -3,11 +3,11 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { access, constants, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Connection } from '../src/kube/client/connection.ts';
 import { pollUntil } from '../src/lib/poll.ts';
+import { freePort } from './free-port.ts';
 
 export interface ApiAnswer {
   status: number;
@@ -64,7 +64,8 @@ export class KubeApiServer {
   }
 
   static async start(programs: Programs): Promise<KubeApiServer> {
-    const [port = 0, etcdPort = 0, peerPort = 0] = await freePorts(3);
+    const port = await freePort(3);
+    const [etcdPort, peerPort] = [port + 1, port + 2];
     const server = new KubeApiServer(await mkdtemp(path.join(tmpdir(), 'lamina-kube-')), port);
     try {
       await server.#startEtcd(programs.etcd, etcdPort, peerPort);
@@ -195,12 +196,4 @@ async function kill(child: ChildProcess): Promise<void> {
   const ended = once(child, 'exit');
   child.kill('SIGKILL');
   await ended;
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
 }

@@ -92,6 +92,8 @@ export async function mergeLayers(pool: Pool, merge: Merge, signal: AbortSignal)
   const merged = path.join(pool.layout.layer(upper), mergeName);
   try {
     return await pool.withPins([upper], async () => {
+      // Deleted, since it was chosen.
+      if (pool.layers.get(upper)?.parent !== lower) return false;
       await buildMerged(pool, merge, merged, signal);
       return swapIn(pool, merge, merged);
     });

@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
 import { parse } from 'yaml';
 import { driverName, nodeTopologyKey } from '../../src/api/names.ts';
@@ -199,13 +197,4 @@ export class Cluster {
       return known.length >= wanted || undefined;
     });
   }
-}
-
-/** One with two further free ones after it, as far as can be known. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await once(server.close(), 'close');
-  return port > 65_000 ? freePort() : port;
 }

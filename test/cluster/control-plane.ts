@@ -7,6 +7,8 @@ import { pollUntil } from '../../src/lib/poll.ts';
 import type { Testbed } from './testbed.ts';
 
 const timeoutMs = 180_000;
+/** Of the API server, of etcd, and of etcd for its peers, one after the other. */
+export const controlPlanePorts = 3;
 
 /** etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback; pods are scheduled, and never run. */
 export class ControlPlane {
@@ -15,7 +17,7 @@ export class ControlPlane {
   readonly #directory: string;
   readonly #env: Record<string, string>;
 
-  /** @param directory where everything of it is kept. @param port of the API server; etcd has the next two */
+  /** @param directory where everything of it is kept. @param port the first of `controlPlanePorts` free ones */
   constructor(testbed: Testbed, directory: string, port: number) {
     this.#testbed = testbed;
     this.#env = { TESTBED_RUN: directory, TESTBED_CP_NAME: 'cp', TESTBED_CP_PORT: String(port) };
@@ -69,7 +71,15 @@ export class ControlPlane {
 
   async #run(...args: readonly string[]): Promise<void> {
     const env = { ...process.env, ...this.#env };
-    await promisify(execFile)(this.#testbed.controlPlane, args, { env, timeout: timeoutMs });
+    try {
+      await promisify(execFile)(this.#testbed.controlPlane, args, { env, timeout: timeoutMs });
+    } catch (error) {
+      const { stderr, signal } = error as { stderr: string; signal: string | null };
+      const words = stderr.trim().replaceAll('\n', ' | ');
+      throw new Error(`control-plane ${args.join(' ')} failed${signal ? ` by ${signal}` : ''}: ${words}`, {
+        cause: error,
+      });
+    }
   }
 
   #at(name: string): string {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
-import { freePort } from '../cluster/cluster.ts';
+import { freePort } from '../free-port.ts';
 import { systemNamespace } from '../cluster/objects.ts';
 import { until } from '../cluster/until.ts';
 import { helm, untilServing } from './installation.ts';

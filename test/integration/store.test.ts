@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync, truncateSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
+import { assertNobodyWrites } from '../../src/engine/disks/live-disk.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { maxChainDepth } from '../../src/store/compact.ts';
 import { maxChainLayers } from '../../src/store/layers.ts';
@@ -243,6 +244,25 @@ describe('the store', () => {
       expectPattern(opened, headOf('a').id, 0, 8 * MiB, 8 * MiB);
     },
   );
+
+  it('tells at any moment whether somebody writes to a disk, while layers below it are merged', async () => {
+    await create('a');
+    for (let n = 0; n < 10; n++) {
+      writePattern(opened, 'a', n + 1, n * MiB, MiB);
+      await opened.disks.createSnapshot({ name: `s${n}`, diskId: 'a' });
+    }
+    for (let n = 0; n < 10; n++) await opened.disks.deleteSnapshot(`s${n}`);
+    const merging = new AbortController();
+    const ask = async () => {
+      while (!merging.signal.aborted) await assertNobodyWrites(opened.pool, opened.pool.disk('a'));
+    };
+    const asked = Promise.all(Array.from({ length: 10 }, ask));
+    await Promise.race([opened.compactor.settled(), asked]);
+    merging.abort();
+    await asked;
+    expect(opened.pool.chain(headOf('a').id).length).toBeLessThanOrEqual(3);
+    for (let n = 0; n < 10; n++) expectPattern(opened, headOf('a').id, n + 1, n * MiB, MiB);
+  });
 
   it('merges no layer that lost its end, as what is missing would become zeroes', async () => {
     await create('a');

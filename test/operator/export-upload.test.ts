@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { DiskPool } from '../../src/api/objects.ts';
 import { GiB, MiB } from '../../src/lib/bytes.ts';
-import { freePort } from '../cluster/cluster.ts';
+import { freePort } from '../free-port.ts';
 import { lamina } from '../cluster/simulated-node.ts';
 import { until } from '../cluster/until.ts';
 import { GivingNodes } from './giving-nodes.ts';

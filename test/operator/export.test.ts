@@ -18,7 +18,7 @@ import { ExportedContents } from '../../src/reconcile/node/exported-content.ts';
 import { accessOf } from '../../src/reconcile/node/user-access.ts';
 import { NodeExports } from '../../src/roles/node-plugin/node-exports.ts';
 import { issue, makeAuthority } from '../../src/transfer/identity/certificates.ts';
-import { freePort } from '../cluster/cluster.ts';
+import { freePort } from '../free-port.ts';
 import { CrdScene } from '../crd-scene.ts';
 import {
   type DetachedPool,

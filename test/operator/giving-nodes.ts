@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { freePort } from '../cluster/cluster.ts';
+import { freePort } from '../free-port.ts';
 import * as kinds from '../cluster/kinds.ts';
 import { writeNodeKubeconfig } from '../cluster/node-account.ts';
 import type { SimulatedNode } from '../cluster/simulated-node.ts';

@@ -1,8 +1,10 @@
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { Cluster, freePort } from '../cluster/cluster.ts';
+import { Cluster } from '../cluster/cluster.ts';
+import { controlPlanePorts } from '../cluster/control-plane.ts';
 import { findTestbed } from '../cluster/testbed.ts';
+import { freePort } from '../free-port.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -23,7 +25,10 @@ export async function setup(project: TestProject): Promise<void> {
   const testbed = findTestbed();
   if (!('missing' in testbed)) {
     for (const directory of abandoned()) await Cluster.destroy({ testbed, directory, port: 0 });
-    ours = { directory: mkdtempSync(path.join(base, `${prefix}${process.pid}-`)), port: await freePort() };
+    ours = {
+      directory: mkdtempSync(path.join(base, `${prefix}${process.pid}-`)),
+      port: await freePort(controlPlanePorts),
+    };
   }
   project.provide('cluster', ours);
 }

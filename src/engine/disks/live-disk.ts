@@ -34,8 +34,10 @@ export async function findLive(context: DiskContext, disk: DiskRecord): Promise<
  * @throws LaminaError `disk-in-use`
  */
 export async function assertNobodyWrites(pool: Pool, disk: DiskRecord): Promise<void> {
-  for (const { id, path, format } of pool.chain(disk.head)) {
-    if (pool.layer(id).sealed || !(await isImageInUse(path, format))) continue;
+  // Chosen at once: sealed layers may be merged away meanwhile, those that are written to never.
+  const writable = pool.chain(disk.head).filter(({ id }) => !pool.layer(id).sealed);
+  for (const { path, format } of writable) {
+    if (!(await isImageInUse(path, format))) continue;
     throw new LaminaError(
       'disk-in-use',
       `${path} of disk ${disk.id} is open in a process that the engine does not know: unmount the disk, end its qemu-storage-daemon (fuser ${path}), and try again`,

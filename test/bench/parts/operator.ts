@@ -1,6 +1,9 @@
 import { mkdtemp } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pollUntil } from '../../../src/lib/poll.ts';
-import { Cluster, freePort } from '../../cluster/cluster.ts';
+import { Cluster } from '../../cluster/cluster.ts';
+import { controlPlanePorts } from '../../cluster/control-plane.ts';
+import { freePort } from '../../free-port.ts';
 import type { Daemon } from '../../cluster/daemon.ts';
 import { findTestbed } from '../../cluster/testbed.ts';
 import { User } from '../../cluster/user.ts';
@@ -10,6 +13,9 @@ import { cpuPercent, megabytes } from '../process-figures.ts';
 import { medianResult, type Result } from '../results.ts';
 import { declareSimulatedDisks, simulatedPool } from '../simulated-disks.ts';
 
+/** For how long a program still compiles and collects what its last work left: 4 % of a core for some 20 s after a start. */
+const restMs = 30_000;
+
 /** The controller and the node plugin on a real control plane: at rest, under claims, and with very many objects. */
 export async function measureOperator(bench: Bench): Promise<Result[]> {
   const testbed = findTestbed();
@@ -17,7 +23,7 @@ export async function measureOperator(bench: Bench): Promise<Result[]> {
     bench.say(`operator: not measured: ${testbed.missing}`);
     return [];
   }
-  const options = { testbed, directory: await mkdtemp('/tmp/lamina-bench-'), port: await freePort() };
+  const options = { testbed, directory: await mkdtemp('/tmp/lamina-bench-'), port: await freePort(controlPlanePorts) };
   try {
     bench.say('operator: starting a control plane, two nodes and the controller');
     const cluster = await Cluster.start(options);
@@ -45,6 +51,7 @@ async function measureIdle({ effort, say, signal }: Bench, cluster: Cluster): Pr
     await user.bound(name);
   }
   await settled(cluster);
+  await delay(restMs, undefined, { signal });
   const measured = { 'the controller': cluster.controller, 'a node plugin': cluster.workerA.plugin };
   const results = await Promise.all(
     Object.entries(measured).map(async ([name, daemon]) => [
@@ -78,6 +85,7 @@ async function measureManyDisks({ effort, say, signal }: Bench, cluster: Cluster
   while ((await cpuPercent(pidOf(controller), 1)) > 10) signal.throwIfAborted();
   // Less the second without work, and half of one that may have begun with it.
   const seconds = (performance.now() - start) / 1000 - 1;
+  await delay(restMs, undefined, { signal });
   const idle = await cpuPercent(pidOf(controller), idleSeconds);
   const after = [...(await kube.writes())];
   const written = after.map(([what, count]) => ({ what, count: count - (before.get(what) ?? 0) }));
