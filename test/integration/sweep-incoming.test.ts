@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, type Mock, vi } from 'vitest';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { MiB } from '../../src/lib/bytes.ts';
-import { IncomingSweeper } from '../../src/reconcile/node/sweep-incoming.ts';
+import { IncomingSweeper, type IncomingSweeperOptions } from '../../src/reconcile/node/sweep-incoming.ts';
 import { ensureIncoming } from '../../src/store/incoming.ts';
 import { imageIdOf } from '../../src/store/ids.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
@@ -17,13 +17,24 @@ let directory: string;
 let scene: NodeScene;
 let images: { cache: NodeScene['images']; hasSynced: boolean };
 let sweeper: IncomingSweeper;
+/** Asked for what came of layers. */
+let layers: Mock<IncomingSweeperOptions['removeAbandonedLayers']>;
 
 beforeEach(async () => {
   directory = temporaryDirectory();
   scene = await NodeScene.start(directory);
   images = { cache: scene.images, hasSynced: true };
   const served = () => scene.context.pools.served;
-  sweeper = new IncomingSweeper({ images, systemNamespace, served, clock: scene.clock, logger: silentLogger });
+  layers = vi.fn<IncomingSweeperOptions['removeAbandonedLayers']>(async () => []);
+  const { clock } = scene;
+  sweeper = new IncomingSweeper({
+    images,
+    systemNamespace,
+    served,
+    removeAbandonedLayers: layers,
+    clock,
+    logger: silentLogger,
+  });
 });
 afterEach(async () => {
   await scene.stop();
@@ -85,6 +96,19 @@ it('removes nothing before all objects were seen', async () => {
   await leave(`image_${id('gone')}`);
   for (let times = 0; times < 3; times++) await sweeper.sweep();
   expect(left()).toHaveLength(1);
+});
+
+it('has layers removed that nobody has gone on with for a day, and goes on where that fails', async () => {
+  layers.mockRejectedValueOnce(new Error('EIO'));
+  await leave(`image_${id('gone')}`);
+  for (let times = 0; times < 2; times++) await sweeper.sweep();
+  const [pool] = scene.context.pools.served;
+  const dayAgo = new Date(scene.clock.now().getTime() - 24 * hourMs);
+  expect(layers.mock.calls).toEqual([
+    [pool, dayAgo],
+    [pool, dayAgo],
+  ]);
+  expect(left()).toEqual([]);
 });
 
 it('begins anew with what was wanted in between', async () => {

@@ -3,7 +3,7 @@ import type { Logger } from '../../lib/logger.ts';
 import type { ObjectCache } from '../../kube/cache/object-cache.ts';
 import { refOf } from '../../kube/objects.ts';
 import type { DiskImage } from '../../api/objects.ts';
-import type { ImageId } from '../../store/records.ts';
+import type { ImageId, LayerId } from '../../store/records.ts';
 import { discardImage, listIncomingImages } from '../../transfer/import/incoming-image.ts';
 import { imageIdOfRef } from '../identity.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -14,16 +14,18 @@ export interface IncomingSweeperOptions {
   systemNamespace: string;
   /** Those that the cluster decides over. */
   served: () => readonly ServedPool[];
+  /** What came of layers that nobody has gone on with since then. */
+  removeAbandonedLayers: (pool: ServedPool, before: Date) => Promise<LayerId[]>;
   clock: Clock;
   logger: Logger;
 }
 
-/** As with layers. Who has lost all objects declares them again by then, and the downloads go on. */
+/** Who has lost all objects declares them again by then, and the downloads go on. */
 const abandonedMs = 24 * 3_600_000;
 const sweepMs = 3_600_000;
 
 /**
- * Removes what has come of imports and uploads that nobody goes on with: of DiskImages that have vanished without being
+ * Removes what has come of layers, imports and uploads that nobody goes on with: of DiskImages that have vanished without being
  * deleted, and what a killed process left of images that it had made. What a DiskImage of this node may need stays, whether
  * that is understood or not; and so does everything that an import or upload works on at this moment.
  */
@@ -38,30 +40,38 @@ export class IncomingSweeper {
 
   /** Works until `signal`. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, logger } = this.#options;
     while (!signal.aborted) {
-      await pause(clock, sweepMs, signal);
-      if (signal.aborted) return;
-      await this.sweep().catch((error: unknown) => {
-        logger.warn({ error }, 'what came of imports that nobody wants could not be removed');
-      });
+      await pause(this.#options.clock, sweepMs, signal);
+      if (!signal.aborted) await this.sweep();
     }
   }
 
   /** Once. */
   async sweep(): Promise<void> {
-    const { images, served, logger } = this.#options;
+    const { images, served, removeAbandonedLayers, clock } = this.#options;
+    const oldest = new Date(clock.now().getTime() - abandonedMs);
+    for (const pool of served()) await this.#attempt('layers', () => removeAbandonedLayers(pool, oldest));
     if (!images.hasSynced) return;
     const before = this.#unwanted;
     this.#unwanted = new Set();
-    for (const pool of served()) {
-      const removed = await this.#sweepPool(pool, before);
-      if (removed.length > 0) logger.info({ removed }, 'removed what came of imports that nobody has gone on with');
+    for (const pool of served()) await this.#attempt('images', () => this.#sweepImages(pool, oldest, before));
+  }
+
+  async #attempt(what: string, remove: () => Promise<string[]>): Promise<void> {
+    const { logger } = this.#options;
+    try {
+      const removed = await remove();
+      if (removed.length > 0) logger.info({ removed }, `removed what came of ${what} that nobody has gone on with`);
+    } catch (error) {
+      logger.warn({ error }, `what came of ${what} that nobody wants could not be removed`);
     }
   }
 
-  async #sweepPool({ context: { pool }, images }: ServedPool, unwantedBefore: ReadonlySet<string>): Promise<ImageId[]> {
-    const oldest = this.#options.clock.now().getTime() - abandonedMs;
+  async #sweepImages(
+    { context: { pool }, images }: ServedPool,
+    oldest: Date,
+    unwantedBefore: ReadonlySet<string>,
+  ): Promise<ImageId[]> {
     const removed: ImageId[] = [];
     for (const { id, changedAt } of await listIncomingImages(pool)) {
       await images.lockIfFree(id, async () => {
@@ -70,7 +80,7 @@ export class IncomingSweeper {
         if (!pool.images.has(id)) {
           if (this.#isWanted(id)) return;
           this.#unwanted.add(key);
-          if (!unwantedBefore.has(key) || changedAt.getTime() >= oldest) return;
+          if (!unwantedBefore.has(key) || changedAt >= oldest) return;
         }
         await discardImage(pool, id);
         removed.push(id);

@@ -212,8 +212,14 @@ export class NodeAssembly {
   #createSweeper(): IncomingSweeper {
     const { cluster, clock, logger } = this.#parts;
     const { systemNamespace } = cluster;
-    const served = () => this.pools.served;
-    return new IncomingSweeper({ images: this.watches.images, systemNamespace, served, clock, logger });
+    return new IncomingSweeper({
+      images: this.watches.images,
+      systemNamespace,
+      served: () => this.pools.served,
+      removeAbandonedLayers: (pool, before) => this.transfers.removeAbandoned(pool, before),
+      clock,
+      logger,
+    });
   }
 
   #createContext(): NodeContext {

@@ -63,7 +63,7 @@ export class NodePlugin {
     const { credentials, transfers, exports } = this.#assembly;
     if (!transfers.isEnabled && !exports.isEnabled) return;
     try {
-      await Promise.all([credentials.run(stop), transfers.sweep(stop)]);
+      await credentials.run(stop);
     } finally {
       await Promise.all([transfers.close(), exports.close()]);
     }

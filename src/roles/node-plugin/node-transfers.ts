@@ -1,9 +1,10 @@
 import type { Checkpoint } from '../../lib/checkpoint.ts';
-import { type Clock, pause } from '../../lib/clock.ts';
+import type { Clock } from '../../lib/clock.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { TokenBucket } from '../../lib/token-bucket.ts';
 import type { NodePools, ServedPool } from '../../reconcile/node/node-pools.ts';
+import type { LayerId } from '../../store/records.ts';
 import { parsePortAddress } from '../../telemetry/listen-address.ts';
 import type { Credentials } from '../../transfer/identity/credentials.ts';
 import { LayerReceiver, type LayerReceiverOptions } from '../../transfer/layers/layer-receiver.ts';
@@ -30,9 +31,6 @@ export interface NodeTransfersOptions {
 
 /** On a connection on which nothing moves for so long, another is made. */
 const stallMs = 30_000;
-/** What came of layers that nobody has gone on with for so long is removed. */
-const abandonedMs = 24 * 3_600_000;
-const sweepMs = 3_600_000;
 
 /** Gives the sealed layers of this node's pools to other nodes, and brings theirs here. */
 export class NodeTransfers {
@@ -60,20 +58,13 @@ export class NodeTransfers {
 
   /** @throws LaminaError `unsupported` where this node takes no part in transfers */
   readonly receiverOf = (pool: ServedPool): LayerReceiver => {
-    const { listen, checkpoint, clock, logger, credentials, begin } = this.#options;
-    if (listen === null) {
+    if (!this.isEnabled) {
       throw new LaminaError(
         'unsupported',
         'this node fetches nothing from others: it was started without --transfer-listen',
       );
     }
-    const known = this.#receivers.get(pool);
-    if (known) return known;
-    const { pool: store, space } = pool.context;
-    const common = { limit: this.#incoming, clock, checkpoint, credentials, logger, stallMs };
-    const receiver = new LayerReceiver({ ...common, pool: store, space, begin });
-    this.#receivers.set(pool, receiver);
-    return receiver;
+    return this.#receiverOf(pool);
   };
 
   /** Gives layers from now on to those that know this node by these credentials. */
@@ -104,23 +95,19 @@ export class NodeTransfers {
     await this.#server?.close();
   }
 
-  /** Removes what nobody goes on with, until `signal`. */
-  async sweep(signal: AbortSignal): Promise<void> {
-    const { pools, clock, logger, listen } = this.#options;
-    if (listen === null) return;
-    while (!signal.aborted) {
-      await pause(clock, sweepMs, signal);
-      if (signal.aborted) return;
-      for (const pool of pools().served) {
-        const before = new Date(clock.now().getTime() - abandonedMs);
-        const removed = await this.receiverOf(pool)
-          .removeAbandoned(before)
-          .catch((error: unknown) => {
-            logger.warn({ error }, 'what came of layers that nobody wants could not be removed');
-            return [];
-          });
-        if (removed.length > 0) logger.info({ removed }, 'removed what came of layers that nobody has gone on with');
-      }
-    }
+  /** Removes what came of layers that nobody has gone on with since `before`, of a time with transfers, too. */
+  async removeAbandoned(pool: ServedPool, before: Date): Promise<LayerId[]> {
+    return this.#receiverOf(pool).removeAbandoned(before);
+  }
+
+  #receiverOf(pool: ServedPool): LayerReceiver {
+    const { checkpoint, clock, logger, credentials, begin } = this.#options;
+    const known = this.#receivers.get(pool);
+    if (known) return known;
+    const { pool: store, space } = pool.context;
+    const common = { limit: this.#incoming, clock, checkpoint, credentials, logger, stallMs };
+    const receiver = new LayerReceiver({ ...common, pool: store, space, begin });
+    this.#receivers.set(pool, receiver);
+    return receiver;
   }
 }
