@@ -10,7 +10,7 @@ import {
   runDir,
   type SpaceConfig,
 } from './options.ts';
-import { positive, rate, seconds, toldAddress } from './values.ts';
+import { nodeName, positive, rate, seconds, toldAddress } from './values.ts';
 
 export interface NodeConfig extends ClusterConfig, SpaceConfig {
   role: 'node';
@@ -47,7 +47,7 @@ const heartbeatOption = () =>
 
 export function addNode(
   program: Command,
-  nodeName: string,
+  ownName: string,
   use: (options: Omit<NodeConfig, 'role' | 'killAt' | 'inCluster'>) => void,
 ): void {
   addExchange(program.command('node'))
@@ -56,7 +56,7 @@ export function addNode(
     )
     .requiredOption('--socket <path>', 'the CSI socket to listen on')
     .requiredOption('--pool <name=dir>', 'a pool of this node; may be given several times', poolOption)
-    .option('--node-name <name>', "this node's name in the cluster", nodeName)
+    .option('--node-name <name>', "this node's name in the cluster", nodeName, ownName)
     .addOption(runDir("sockets and state of running disks, the engine's among them; must outlive this process"))
     .addOption(reservedOption())
     .addOption(criticalOption())

@@ -8,6 +8,7 @@ import {
   runDir,
   type SpaceConfig,
 } from './options.ts';
+import { nodeName } from './values.ts';
 
 export interface StandaloneConfig extends SpaceConfig {
   role: 'standalone';
@@ -23,7 +24,7 @@ export interface StandaloneConfig extends SpaceConfig {
 
 export function addStandalone(
   program: Command,
-  nodeName: string,
+  ownName: string,
   use: (options: Omit<StandaloneConfig, 'role' | 'killAt'>) => void,
 ): void {
   program
@@ -37,7 +38,7 @@ export function addStandalone(
     )
     .requiredOption('--socket <path>', 'the CSI socket to listen on')
     .addOption(runDir('sockets and state of running disks; must outlive this process, but not a reboot'))
-    .option('--node-name <name>', 'this node, as topology and NodeGetInfo name it', nodeName)
+    .option('--node-name <name>', 'this node, as topology and NodeGetInfo name it', nodeName, ownName)
     .addOption(reservedOption())
     .addOption(criticalOption())
     .addOption(overcommitOption())

@@ -30,6 +30,14 @@ export function rate(text: string): number {
   return bytes;
 }
 
+/** It is the value of a topology segment, so it must be one of a label. */
+export function nodeName(text: string): string {
+  if (/^(?=.{1,63}$)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/.test(text)) return text;
+  throw new InvalidArgumentError(
+    'a name is wanted that can be the value of a label: at most 63 letters, digits, -, _ and ., the first and the last no sign.',
+  );
+}
+
 /** HOST:PORT that others are told. Kubernetes tells a pod its IPv6 address without the brackets that belong around it there. */
 export function toldAddress(text: string): string {
   const [, host = '', port] = /^(.*):(\d+)$/.exec(text) ?? [];

@@ -112,6 +112,8 @@ describe('the command line', () => {
     ['standalone --pool /p --socket /s --reserved=', 'a fraction from 0 to below 1'],
     ['node --socket /s --pool a=/p --critical %', 'a fraction from 0 to below 1'],
     ['standalone --pool /p --socket /s --log-level loud', 'Allowed choices are debug'],
+    ['node --socket /s --pool a=/p --node-name a/b', 'the value of a label'],
+    [`standalone --pool /p --socket /s --node-name ${'n'.repeat(64)}`, 'at most 63'],
     ['standalone --pool /p --socket /s --frob', "unknown option '--frob'"],
     ['engine --idle-exit-seconds -1', 'a whole number of seconds'],
     ['node --socket /s', "required option '--pool <name=dir>'"],
