@@ -1,7 +1,14 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+
+/**
+ * What was just unmounted is still mounted in a mount namespace that was made, as one is for each container that starts,
+ * until that follows or ends.
+ */
+const releaseMs = 1000;
 
 /** `8:1` as in /proc and /sys, of a `st_dev` or `st_rdev`. */
 export function deviceNumber(dev: bigint): string {
@@ -57,12 +64,19 @@ export async function claimUnused(device: string, { flush }: { flush: boolean })
 }
 
 async function openAlone(device: string): Promise<FileHandle> {
-  try {
-    return await open(device, constants.O_RDWR | constants.O_EXCL);
-  } catch (error) {
-    if (errnoOf(error) !== 'EBUSY') throw error;
-    throw new LaminaError('disk-in-use', `${device} is in use (mounted, or held by another device): unmount it first`, {
-      cause: error,
-    });
+  const endMs = performance.now() + releaseMs;
+  for (;;) {
+    try {
+      return await open(device, constants.O_RDWR | constants.O_EXCL);
+    } catch (error) {
+      if (errnoOf(error) !== 'EBUSY') throw error;
+      if (performance.now() < endMs) await delay(20);
+      else
+        throw new LaminaError(
+          'disk-in-use',
+          `${device} is in use (mounted, or held by another device): unmount it first`,
+          { cause: error },
+        );
+    }
   }
 }

@@ -21,13 +21,14 @@ export function fuseMountIn(mounts: readonly Mount[], mountpoint: string): strin
 /**
  * Lets so many reads and writes of a mounted FUSE file system be in flight that come without somebody who waits for each,
  * as a loop device's do; the kernel lets 12 and holds the others back. The one place for it is a file system that containers
- * do not have mounted, so it is mounted where nobody else sees it.
+ * do not have mounted, so it is mounted where nobody else sees it, and where what is unmounted meanwhile is unmounted, too.
  */
 export async function setMaxBackground(device: string, requests: number): Promise<void> {
   const connection = device.split(':')[1] ?? '';
   const { run } = await import('../lib/exec.ts');
   const write = `mount -t fusectl none ${connections} && echo "$2" >"${connections}/$1/max_background"`;
-  await run('unshare', ['--mount', 'sh', '-c', write, 'sh', connection, String(requests)], { timeoutMs });
+  const shell = ['sh', '-c', write, 'sh', connection, String(requests)];
+  await run('unshare', ['--mount', '--propagation', 'slave', ...shell], { timeoutMs });
 }
 
 /**
