@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errnoOf, ifErrno, LaminaError } from '../lib/errors.ts';
+import { errnoOf, LaminaError } from '../lib/errors.ts';
 
 /**
  * What was just unmounted is still mounted in a mount namespace that was made, as one is for each container that starts,
@@ -37,8 +37,18 @@ export async function blockDeviceSizeBytes(device: string): Promise<number> {
  * told apart. Null before Linux 5.15, or where there is no such device.
  */
 export async function blockDeviceSequence(device: string): Promise<string | null> {
-  const text = await readFile(path.join(sysfsOf(device), 'diskseq'), 'utf8').catch(ifErrno('ENOENT', null));
-  return text === null ? null : text.trim();
+  return readAttribute(device, 'diskseq');
+}
+
+/** What the kernel says of a device, such as `loop/autoclear`; null where it does not, as of a device that is gone meanwhile. */
+export async function readAttribute(device: string, name: string): Promise<string | null> {
+  try {
+    return (await readFile(path.join(sysfsOf(device), name), 'utf8')).trim();
+  } catch (error) {
+    // Not bound, or taken away while it was read.
+    if (['ENOENT', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return null;
+    throw error;
+  }
 }
 
 /** `/sys/block/loop3` of `/dev/loop3`. */

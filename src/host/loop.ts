@@ -1,10 +1,10 @@
-import { access, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { access, readdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import { errnoOf, LaminaError, messageOf } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
-import { deviceNumber, sysfsOf } from './block-device.ts';
+import { deviceNumber, readAttribute, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
 const discardLimit = 'queue/discard_max_bytes';
@@ -218,16 +218,6 @@ export async function refuseClosing(device: string): Promise<void> {
 
 function backingName(device: string): Promise<string | null> {
   return readAttribute(device, 'loop/backing_file');
-}
-
-async function readAttribute(device: string, name: string): Promise<string | null> {
-  try {
-    return (await readFile(path.join(sysfsOf(device), name), 'utf8')).trim();
-  } catch (error) {
-    // Not bound, or taken away while it was read.
-    if (['ENOENT', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return null;
-    throw error;
-  }
 }
 
 function stillOpen(device: string): LaminaError {

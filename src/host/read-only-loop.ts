@@ -1,8 +1,8 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
-import { ifErrno } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
+import { readAttribute } from './block-device.ts';
 import { fileIdentity } from './loop.ts';
 
 const timeoutMs = 30_000;
@@ -40,8 +40,8 @@ export async function listReadOnlyLoops(device: string): Promise<string[]> {
 /** Mostly there is none on the whole machine, and no program needs to be started to learn that. */
 async function hasReadOnlyLoop(): Promise<boolean> {
   const names = (await readdir('/sys/block')).filter((name) => name.startsWith('loop'));
-  const flags = names.map((name) => readFile(path.join('/sys/block', name, 'ro'), 'utf8').catch(ifErrno('ENOENT', '')));
-  return (await Promise.all(flags)).some((flag) => flag.trim() === '1');
+  const flags = names.map((name) => readAttribute(name, 'ro'));
+  return (await Promise.all(flags)).some((flag) => flag === '1');
 }
 
 /** Puts a read-only block device on a writable one. @returns its path */
