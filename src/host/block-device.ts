@@ -80,13 +80,13 @@ async function openAlone(device: string): Promise<FileHandle> {
       return await open(device, constants.O_RDWR | constants.O_EXCL);
     } catch (error) {
       if (errnoOf(error) !== 'EBUSY') throw error;
-      if (performance.now() < endMs) await delay(20);
-      else
-        throw new LaminaError(
-          'disk-in-use',
-          `${device} is in use (mounted, or held by another device): unmount it first`,
-          { cause: error },
-        );
+      if (performance.now() >= endMs) throw inUse(device, error);
     }
+    await delay(20);
   }
+}
+
+function inUse(device: string, cause: unknown): LaminaError {
+  const message = `${device} is in use (mounted, or held by another device): unmount it first`;
+  return new LaminaError('disk-in-use', message, { cause });
 }

@@ -1,8 +1,9 @@
-import { access, readdir, readFile } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { errnoOf, ifErrno, isLaminaError, LaminaError } from '../lib/errors.ts';
+import { ifErrno, isLaminaError, LaminaError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
+import { readAttribute } from './block-device.ts';
 import { nbdNetlinkScript } from './nbd-netlink.ts';
 
 const timeoutMs = 30_000;
@@ -62,7 +63,7 @@ export async function connectNbdDevice(server: NbdServer): Promise<string> {
 /** @throws LaminaError `disk-in-use` where the kernel does not let go of it. */
 export async function disconnectNbdDevice(device: string): Promise<void> {
   await netlink(['disconnect', indexOf(device)]);
-  const isGone = async () => (await readAttribute(path.basename(device), 'pid')) === null;
+  const isGone = async () => (await readAttribute(device, 'pid')) === null;
   if (await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 })) return;
   throw new LaminaError(
     'disk-in-use',
@@ -81,13 +82,4 @@ function indexOf(device: string): string {
 
 function exists(file: string): Promise<boolean> {
   return access(file).then(() => true, ifErrno('ENOENT', false));
-}
-
-async function readAttribute(name: string, attribute: string): Promise<string | null> {
-  try {
-    return (await readFile(path.join('/sys/block', name, attribute), 'utf8')).trim();
-  } catch (error) {
-    if (['ENOENT', 'ENXIO', 'ENODEV'].includes(errnoOf(error) ?? '')) return null;
-    throw error;
-  }
 }

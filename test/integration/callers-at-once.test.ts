@@ -64,12 +64,9 @@ class KilledPlugin {
   }
 
   #start(): Promise<Standalone> {
-    const [pool, socket, runDir] = ['pool', 'csi.sock', 'run'].map((name) => path.join(this.#directory, name)) as [
-      string,
-      string,
-      string,
-    ];
-    return startStandalone({ pool, socket, runDir, args: ['--overcommit', '1000'] });
+    const at = (name: string) => path.join(this.#directory, name);
+    const args = ['--overcommit', '1000'];
+    return startStandalone({ pool: at('pool'), socket: at('csi.sock'), runDir: at('run'), args });
   }
 }
 
