@@ -8,6 +8,8 @@ export default defineConfig({
     pool: 'forks',
     // A second is not enough on a machine that does other things, too.
     expect: { poll: { timeout: 15_000 } },
+    // What was not as expected is told in the message, which is all that a run of the whole keeps.
+    chaiConfig: { truncateThreshold: 400 },
     reporters: ['default', './scripts/test-reporter.ts'],
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
