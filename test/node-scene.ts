@@ -49,7 +49,7 @@ const importContext = {
 };
 
 type Begin = ConstructorParameters<typeof ImageImports>[0]['begin'];
-const newImports = (begin: Begin) => new ImageImports({ ...importContext, onEnded: () => {}, begin });
+const newImports = (begin: Begin) => new ImageImports({ ...importContext, onEnded: () => {}, random: () => 0, begin });
 const newUploads = () => new ImageUploads({ ...importContext, isEnabled: true, onChange: () => {} });
 
 /** The reconcilers of a node over a real pool with nothing attached, and a fake API server; the caches follow when asked. */
@@ -121,6 +121,8 @@ export class NodeScene {
           throw new Error('nothing is fetched in this test');
         },
         onEnded: () => {},
+        clock: this.clock,
+        random: () => 0,
       }),
       importSecrets: {
         secrets: new ResourceClient(this.#client, secretType),

@@ -14,6 +14,7 @@ export interface Bench {
   effort: Effort;
   metricsSocket: string;
   hostPathPlugin: string | null;
+  hostPathImage: string | null;
   say: (text: string) => void;
   /** Aborts when the benchmark is interrupted. */
   signal: AbortSignal;

@@ -78,7 +78,7 @@ async function measure(options: BenchOptions, place: Place, context: Context): P
 }
 
 async function measureParts(
-  { parts: names, effort, hostPathPlugin }: BenchOptions,
+  { parts: names, effort, hostPathPlugin, hostPathImage }: BenchOptions,
   { place, workspace }: { place: Place; workspace: Workspace },
   { say, signal }: Context,
 ): Promise<Result[]> {
@@ -87,7 +87,16 @@ async function measureParts(
   const driver = await place.start(workspace, metricsSocket);
   // Without its driver the part that is running fails, and what is left is taken away.
   signal.addEventListener('abort', () => void driver.kill9());
-  const bench: Bench = { csi: driver.client, workspace, effort, metricsSocket, hostPathPlugin, say, signal };
+  const bench: Bench = {
+    csi: driver.client,
+    workspace,
+    effort,
+    metricsSocket,
+    hostPathPlugin,
+    hostPathImage,
+    say,
+    signal,
+  };
   const measures = names.map((name) => () => {
     signal.throwIfAborted();
     return parts[name](bench);

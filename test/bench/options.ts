@@ -42,6 +42,8 @@ export interface BenchOptions {
   image: string | null;
   /** A csi-driver-host-path binary to measure beside. */
   hostPathPlugin: string | null;
+  /** An image of csi-driver-host-path to measure beside, on a cluster. */
+  hostPathImage: string | null;
   /** Where the pool is made. */
   directory: string;
 }
@@ -96,6 +98,7 @@ const settings = z.object({
   BENCH_DIR: text,
   BENCH_IMAGE: text,
   HOSTPATH_PLUGIN: text,
+  HOSTPATH_IMAGE: text,
 });
 
 /**
@@ -109,7 +112,8 @@ export function readOptions(args: readonly string[], environment: NodeJS.Process
     throw new Error(`unknown: ${unknown.join(', ')}; known are ${Object.keys(settings.shape).join(', ')}`);
   const parsed = settings.safeParse({ ...environment, ...Object.fromEntries(given) });
   if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
-  const { ONLY, BENCH_QUICK, BENCH_NATIVE, BENCH_DATA, BENCH_DIR, BENCH_IMAGE, HOSTPATH_PLUGIN } = parsed.data;
+  const { ONLY, BENCH_QUICK, BENCH_NATIVE, BENCH_DATA, BENCH_DIR, BENCH_IMAGE, HOSTPATH_PLUGIN, HOSTPATH_IMAGE } =
+    parsed.data;
   const effort = BENCH_QUICK ? quick : full;
   return {
     parts: ONLY.length > 0 ? ONLY : partNames,
@@ -118,6 +122,7 @@ export function readOptions(args: readonly string[], environment: NodeJS.Process
     native: BENCH_NATIVE,
     image: BENCH_IMAGE,
     hostPathPlugin: HOSTPATH_PLUGIN,
+    hostPathImage: HOSTPATH_IMAGE,
     directory: BENCH_DIR ?? '/var/tmp',
   };
 }

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { execa } from 'execa';
 import { expect, it } from 'vitest';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
 import { originOf, startWebServer } from './web-server.ts';
 
@@ -40,24 +40,14 @@ stories('a virtual machine', (scene) => {
     const directory = path.join(import.meta.dirname, 'debian-image');
     await execa('docker', ['build', '--quiet', '--network', 'host', '--tag', debianImage, directory]);
     await cluster.load(debianImage);
-    await startWebServer(kubectl, 'web', fill, debianImage);
+    await startWebServer(kubectl, 'web', fill, { image: debianImage });
     const digest = (await kubectl.inPod('web', 'cat /srv/www/digest')).trim();
     const url = `${await originOf(kubectl, 'web')}/debian.raw`;
-    await kubectl.apply({
-      apiVersion: 'lamina.storage/v1alpha1',
-      kind: 'DiskImage',
-      metadata: { name: 'debian' },
-      spec: { source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } },
-    });
+    await kubectl.apply(diskImage('debian', { source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } }));
     await kubectl.run(['wait', 'diskimage/debian', '--for=condition=Ready', '--timeout=110s']);
-    const disk = claim({ name: 'root', size: '4Gi', volumeMode: 'Block' });
-    const machine = pod({ name: 'machine', claim: 'root', block: true, image: debianImage });
     await kubectl.apply(
-      {
-        ...disk,
-        spec: { ...disk.spec, dataSourceRef: { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' } },
-      },
-      machine,
+      claim({ name: 'root', size: '4Gi', volumeMode: 'Block', image: 'debian' }),
+      pod({ name: 'machine', claim: 'root', block: true, image: debianImage }),
     );
     await kubectl.untilReady('machine');
     const console = await kubectl.inPod('machine', boot, (bootSeconds + 60) * 1000);

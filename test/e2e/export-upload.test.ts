@@ -5,13 +5,12 @@ import path from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
-import { freePort } from '../free-port.ts';
 import { systemNamespace } from '../cluster/objects.ts';
-import { until } from '../cluster/until.ts';
 import { helm, untilServing } from './installation.ts';
 import { isReady, type Kubectl } from './kubectl.ts';
 import { root } from './machine.ts';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
+import { withForwardedPort } from './port-forward.ts';
 import { stories } from './stories.ts';
 
 const people = (namespace: string) =>
@@ -26,12 +25,7 @@ const people = (namespace: string) =>
     },
   ]);
 
-const uploaded = {
-  apiVersion: 'lamina.storage/v1alpha1',
-  kind: 'DiskImage',
-  metadata: { name: 'uploaded' },
-  spec: { source: { type: 'upload', upload: {} } },
-};
+const uploaded = diskImage('uploaded', { source: { type: 'upload', upload: {} } });
 
 interface ExportReport {
   address: string;
@@ -46,28 +40,14 @@ async function exportOf(kubectl: Kubectl, node: string): Promise<ExportReport> {
   return status.export as ExportReport;
 }
 
-/** Runs `work` with a local address at which the node answers, as its pods cannot be reached from here. */
-async function forwarded<T>(
+/** Runs `work` with a local address at which the node answers. */
+function forwarded<T>(
   kubectl: Kubectl,
   { podName, address }: ExportReport,
   work: (address: string) => Promise<T>,
 ): Promise<T> {
-  const port = await freePort();
-  const ports = `${port}:${address.slice(address.lastIndexOf(':') + 1)}`;
-  const forward = execa('kubectl', ['--namespace', systemNamespace, 'port-forward', `pod/${podName}`, ports], {
-    env: { KUBECONFIG: kubectl.kubeconfig },
-    reject: false,
-    buffer: false,
-  });
-  let said = '';
-  forward.stdout.on('data', (text: Buffer) => (said += text.toString()));
-  try {
-    await until('the port is forwarded', async () => said.includes('Forwarding from') || undefined);
-    return await work(`127.0.0.1:${port}`);
-  } finally {
-    forward.kill();
-    await forward;
-  }
+  const port = Number(address.slice(address.lastIndexOf(':') + 1));
+  return withForwardedPort(kubectl.in(systemNamespace), podName, port, work);
 }
 
 stories('files to and from people', (scene) => {
@@ -110,10 +90,8 @@ stories('files to and from people', (scene) => {
       lamina('upload', file, 'uploaded', '--service-account', 'upload', '--address', address),
     );
     await kubectl.untilObject('diskimage', 'uploaded', isReady);
-    const heir = claim({ name: 'heir', volumeMode: 'Block' });
-    const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'uploaded' };
     await kubectl.apply(
-      { ...heir, spec: { ...heir.spec, dataSourceRef } },
+      claim({ name: 'heir', volumeMode: 'Block', image: 'uploaded' }),
       pod({ name: 'heir', claim: 'heir', block: true }),
     );
     await kubectl.untilReady('heir');

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
 import type { Kubectl } from './kubectl.ts';
 import { stories } from './stories.ts';
 import { layersSent } from './transfers.ts';
@@ -20,18 +20,10 @@ sha256sum </srv/www/debian.raw | cut -d' ' -f1 >/srv/www/digest
 /** The sum over the files of the image that a volume has. */
 const sum = `(cd /data && find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)`;
 
-const golden = (url: string, digest: string) => ({
-  apiVersion: 'lamina.storage/v1alpha1',
-  kind: 'DiskImage',
-  metadata: { name: 'debian' },
-  spec: { source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } },
-});
+const golden = (url: string, digest: string, more: object = {}) =>
+  diskImage('debian', { source: { type: 'http', http: { url, checksum: `sha256:${digest}` } }, ...more });
 
-const heir = (name: string, more: object = {}) => {
-  const object = claim({ name, size: '2Gi', ...more });
-  const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'debian' };
-  return { ...object, spec: { ...object.spec, dataSourceRef } };
-};
+const heir = (name: string) => claim({ name, size: '2Gi', image: 'debian' });
 
 /** Of what the pod `web` serves. */
 async function served(kubectl: Kubectl): Promise<{ origin: string; digest: string; content: string }> {
@@ -78,14 +70,13 @@ stories('a golden image', (scene) => {
     const { kubectl, cluster } = scene();
     const [here, there] = cluster.workers;
     const { origin, digest, content } = await served(kubectl);
-    const image = golden(`${origin}/debian.raw`, digest);
-    await kubectl.apply({ ...image, spec: { ...image.spec, nodeName: here } });
+    await kubectl.apply(golden(`${origin}/debian.raw`, digest, { nodeName: here }));
     await kubectl.run(['wait', 'diskimage/debian', '--for=condition=Ready', '--timeout=120s']);
     const far = heirs.map((name) => `far-${name}`);
     for (const name of far) await kubectl.apply(heir(name), pod({ name, claim: name, node: there }));
     for (const name of far) await kubectl.untilReady(name);
     for (const name of far) expect((await kubectl.inPod(name, sum)).trim(), name).toBe(content);
-    const sent = await layersSent(kubectl, here);
+    const sent = (await layersSent(kubectl, here)).map(({ layer }) => layer);
     expect(sent.length).toBeGreaterThan(0);
     expect(sent).toEqual([...new Set(sent)]);
     for (const name of far) await kubectl.remove('pod', name);
@@ -100,19 +91,13 @@ stories('a golden image', (scene) => {
     await kubectl.untilReady('stays');
     await kubectl.inPod('stays', 'echo moved >/data/file; sync');
     await kubectl.snapshot('to-move', 'stays');
-    await kubectl.apply({
-      apiVersion: 'lamina.storage/v1alpha1',
-      kind: 'DiskImage',
-      metadata: { name: 'moved' },
-      spec: { nodeName: there, source: { type: 'volumeSnapshot', volumeSnapshot: { name: 'to-move' } } },
-    });
+    const source = { type: 'volumeSnapshot', volumeSnapshot: { name: 'to-move' } };
+    await kubectl.apply(diskImage('moved', { nodeName: there, source }));
     await kubectl.run(['wait', 'diskimage/moved', '--for=condition=Ready', '--timeout=60s']);
     await kubectl.remove('pod', 'stays');
     await kubectl.remove('volumesnapshot', 'to-move');
     await kubectl.remove('pvc', 'stays');
-    const object = heir('moved', { size: '1Gi' });
-    object.spec.dataSourceRef.name = 'moved';
-    await kubectl.apply(object, pod({ name: 'moved', claim: 'moved', node: there }));
+    await kubectl.apply(claim({ name: 'moved', image: 'moved' }), pod({ name: 'moved', claim: 'moved', node: there }));
     await kubectl.untilReady('moved');
     expect((await kubectl.inPod('moved', 'cat /data/file')).trim()).toBe('moved');
     await kubectl.remove('pod', 'moved');
@@ -134,15 +119,9 @@ stories('a golden image', (scene) => {
     await kubectl.untilReady('source');
     await kubectl.inPod('source', 'echo golden >/data/file; sync');
     await kubectl.snapshot('before', 'source');
-    const sealed = (name: string, source: object) => ({
-      apiVersion: 'lamina.storage/v1alpha1',
-      kind: 'DiskImage',
-      metadata: { name },
-      spec: { source },
-    });
     await kubectl.apply(
-      sealed('of-claim', { type: 'persistentVolumeClaim', persistentVolumeClaim: { name: 'source' } }),
-      sealed('of-snapshot', { type: 'volumeSnapshot', volumeSnapshot: { name: 'before' } }),
+      diskImage('of-claim', { source: { type: 'persistentVolumeClaim', persistentVolumeClaim: { name: 'source' } } }),
+      diskImage('of-snapshot', { source: { type: 'volumeSnapshot', volumeSnapshot: { name: 'before' } } }),
     );
     for (const name of ['of-claim', 'of-snapshot']) {
       await kubectl.run(['wait', `diskimage/${name}`, '--for=condition=Ready', '--timeout=60s']);
@@ -150,9 +129,7 @@ stories('a golden image', (scene) => {
     await kubectl.remove('pod', 'source');
     await kubectl.remove('pvc', 'source');
     for (const name of ['of-claim', 'of-snapshot']) {
-      const object = heir(name, { size: '1Gi' });
-      object.spec.dataSourceRef.name = name;
-      await kubectl.apply(object, pod({ name, claim: name }));
+      await kubectl.apply(claim({ name, image: name }), pod({ name, claim: name }));
       await kubectl.untilReady(name);
       expect((await kubectl.inPod(name, 'cat /data/file')).trim()).toBe('golden');
     }

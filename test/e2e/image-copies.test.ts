@@ -1,17 +1,11 @@
 import { expect, it } from 'vitest';
 import { conditionOf } from './kubectl.ts';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
 import { layersSent } from './transfers.ts';
 
 const heirs = Array.from({ length: 10 }, (_, index) => `heir-${index}`);
 const sum = 'sha256sum /data/file';
-
-const heir = (name: string) => {
-  const object = claim({ name });
-  const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'golden' };
-  return { ...object, spec: { ...object.spec, dataSourceRef } };
-};
 
 stories('copies of a golden image', (scene) => {
   it('are on the nodes before volumes are, which start there without a transfer', { timeout: 600_000 }, async () => {
@@ -23,23 +17,21 @@ stories('copies of a golden image', (scene) => {
     const content = (await kubectl.inPod('source', sum)).trim();
     await kubectl.snapshot('taken', 'source');
     const before = (await layersSent(kubectl, here)).length;
-    await kubectl.apply({
-      apiVersion: 'lamina.storage/v1alpha1',
-      kind: 'DiskImage',
-      metadata: { name: 'golden' },
-      spec: {
+    await kubectl.apply(
+      diskImage('golden', {
         nodeName: here,
         // The control plane has it, too, and no pool.
         nodeSelector: { 'kubernetes.io/os': 'linux' },
         source: { type: 'volumeSnapshot', volumeSnapshot: { name: 'taken' } },
-      },
-    });
+      }),
+    );
     await kubectl.run(['wait', 'diskimage/golden', '--for=condition=Copied', '--timeout=120s']);
     const golden = await kubectl.get('diskimage', 'golden');
     expect(golden?.status.copies).toMatchObject([{ nodeName: there, ready: true }]);
     const sent = (await layersSent(kubectl, here)).length;
     expect(sent).toBeGreaterThan(before);
-    for (const name of heirs) await kubectl.apply(heir(name), pod({ name, claim: name, node: there }));
+    for (const name of heirs)
+      await kubectl.apply(claim({ name, image: 'golden' }), pod({ name, claim: name, node: there }));
     for (const name of heirs) await kubectl.untilReady(name);
     for (const name of heirs) expect((await kubectl.inPod(name, sum)).trim(), name).toBe(content);
     expect((await layersSent(kubectl, here)).length).toBe(sent);

@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { MiB } from '../../src/lib/bytes.ts';
 import { systemNamespace } from '../cluster/objects.ts';
 import { until } from '../cluster/until.ts';
+import { digestOfHeir } from './heirs.ts';
 import { helm, untilServing } from './installation.ts';
 import { conditionOf, isReady } from './kubectl.ts';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
+import { layersSent } from './transfers.ts';
 import { originOf, startWebServer } from './web-server.ts';
 
 /** Bytes that cannot be left out as zeroes, and what they add up to. */
@@ -15,19 +18,16 @@ sha256sum </srv/www/disk.raw | cut -d' ' -f1 >/srv/www/digest
 /** Slow enough for something to happen in the middle. */
 const rate = '20Mi';
 
-const imported = (name: string, url: string, digest: string, nodeName: string) => ({
-  apiVersion: 'lamina.storage/v1alpha1',
-  kind: 'DiskImage',
-  metadata: { name },
-  spec: { nodeName, source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } },
-});
+const imported = (name: string, url: string, digest: string, nodeName: string) =>
+  diskImage(name, { nodeName, source: { type: 'http', http: { url, checksum: `sha256:${digest}` } } });
 
 stories('imports and transfers that are disturbed', (scene) => {
   beforeAll(async () => {
     const { kubectl, cluster } = scene();
     await helm(kubectl, 'upgrade', { set: [`imports.rate=${rate}`, `transfer.rate=${rate}`] });
     await untilServing(kubectl, cluster.workers);
-    await startWebServer(kubectl, 'web', fill);
+    const [, there] = cluster.workers;
+    await startWebServer(kubectl, 'web', fill, { node: there });
   });
 
   afterAll(async () => {
@@ -61,10 +61,8 @@ stories('imports and transfers that are disturbed', (scene) => {
     // Not begun anew: the server was asked for a part.
     expect(await kubectl.run(['logs', 'web'])).toContain('response:206');
 
-    const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: 'imported' };
-    const object = claim({ name: 'far', size: '1Gi', volumeMode: 'Block' });
     await kubectl.apply(
-      { ...object, spec: { ...object.spec, dataSourceRef } },
+      claim({ name: 'far', volumeMode: 'Block', image: 'imported' }),
       pod({ name: 'far', claim: 'far', block: true, node: there }),
     );
     const { metadata } = (await kubectl.get('pvc', 'far')) ?? {};
@@ -102,5 +100,39 @@ stories('imports and transfers that are disturbed', (scene) => {
     await kubectl.inPod('web', 'ln /srv/www/disk.raw /srv/www/later.raw');
     await kubectl.run(['wait', 'diskimage/early', '--for=condition=Ready', '--timeout=180s'], { timeoutMs: 200_000 });
     await kubectl.remove('diskimage', 'early');
+  });
+
+  it('(the node that gives loses its power) wait for it, and go on where they were', { timeout: 600_000 }, async () => {
+    const { kubectl, cluster } = scene();
+    const [here, there] = cluster.workers;
+    const digest = await digestOf();
+    await kubectl.apply(imported('given', `${await originOf(kubectl, 'web')}/disk.raw`, digest, here));
+    await kubectl.run(['wait', 'diskimage/given', '--for=condition=Ready', '--timeout=110s']);
+    await kubectl.run([
+      'patch',
+      'diskimage',
+      'given',
+      '--type=merge',
+      '-p',
+      JSON.stringify({ spec: { nodes: [there] } }),
+    ]);
+    const copy = await until('there is a copy', async () => {
+      const names = (await kubectl.list('diskimages')).map(({ metadata }) => metadata.name);
+      return names.find((name) => name.startsWith('given-copy-'));
+    });
+    await underWay(copy);
+    await cluster.powerCut(here, async () => {
+      await kubectl.untilObject('diskimage', copy, (image) =>
+        (conditionOf(image, 'Ready')?.message ?? '').includes(`node ${here}`),
+      );
+      expect(await cluster.onNode(there, 'ls /var/lib/lamina/layers')).toBe('');
+    });
+    await kubectl.untilObject('node', here, isReady, 240_000);
+    await untilServing(kubectl, cluster.workers);
+    await kubectl.run(['wait', 'diskimage/given', '--for=condition=Copied', '--timeout=240s'], { timeoutMs: 250_000 });
+    const [begin] = await layersSent(kubectl, here);
+    expect(begin?.from).toBeGreaterThan(0);
+    expect(await digestOfHeir(kubectl, 'given', 400 * MiB, { node: there })).toBe(`sha256:${digest}`);
+    await kubectl.remove('diskimage', 'given');
   });
 });

@@ -44,9 +44,29 @@ export class KindCluster {
     await execa('kind', ['load', 'docker-image', '--name', this.name, image]);
   }
 
+  /** Takes the power from a node, and gives it back when `meanwhile` is done. */
+  async powerCut(node: string, meanwhile: () => Promise<unknown> = async () => {}): Promise<void> {
+    const loops = await this.loopsOf(node);
+    await execa('docker', ['kill', node]);
+    try {
+      // What a machine loses with its power; a container's devices are those of the machine that it runs on.
+      for (const loop of loops) await execa('losetup', ['--detach', loop]);
+      await meanwhile();
+    } finally {
+      await execa('docker', ['start', node]);
+    }
+  }
+
   /** Names of the nodes that run pods of users. */
   get workers(): readonly [string, string] {
     return [`${this.name}-worker`, `${this.name}-worker2`];
+  }
+
+  /** The address of this machine that its nodes and their pods reach it at. */
+  async hostAddress(): Promise<string> {
+    const format = '{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}';
+    const { stdout } = await execa('docker', ['inspect', '--format', format, this.workers[0]]);
+    return stdout.trim();
   }
 
   /** Runs a shell script on a node, as root. @returns what it prints */

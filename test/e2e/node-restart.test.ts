@@ -22,11 +22,7 @@ stories('a node that loses its power', (scene) => {
     const address = () =>
       execa('docker', ['inspect', '--format', '{{.NetworkSettings.Networks.kind.IPAddress}}', node]);
     const before = (await address()).stdout;
-    const loops = await cluster.loopsOf(node);
-    await execa('docker', ['kill', node]);
-    // What a machine loses with its power; a container's devices are those of the machine that it runs on.
-    for (const loop of loops) await execa('losetup', ['--detach', loop]);
-    await execa('docker', ['start', node]);
+    await cluster.powerCut(node);
     expect((await address()).stdout).toBe(before);
 
     await kubectl.untilObject('node', node, isReady, 240_000);

@@ -1,17 +1,25 @@
 import * as cluster from '../cluster/objects.ts';
 
 /** What the pods of the stories run. */
-export const toolsImage = 'docker.io/library/lamina-e2e-tools:3';
+export const toolsImage = 'docker.io/library/lamina-e2e-tools:4';
 
-type ClaimOptions = Omit<cluster.ClaimOptions, 'storageClassName'> & { storageClassName?: string };
+type ClaimOptions = Omit<cluster.ClaimOptions, 'storageClassName'> & {
+  storageClassName?: string;
+  /** The DiskImage that it starts from. */
+  image?: string;
+};
 
 /** A PersistentVolumeClaim of the class that the chart makes. */
-export function claim({ name, size = '1Gi', ...spec }: ClaimOptions) {
+export function claim({ name, size = '1Gi', image, ...spec }: ClaimOptions) {
+  const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: image };
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolumeClaim',
     metadata: { name },
-    spec: cluster.claimSpec({ storageClassName: 'lamina', size, ...spec }),
+    spec: {
+      ...cluster.claimSpec({ storageClassName: 'lamina', size, ...spec }),
+      ...(image === undefined ? {} : { dataSourceRef }),
+    },
   };
 }
 
@@ -53,6 +61,10 @@ export function pod({
       volumes: hasVolume ? [{ name: 'data', persistentVolumeClaim: { claimName } }] : [],
     },
   };
+}
+
+export function diskImage(name: string, spec: object) {
+  return { apiVersion: 'lamina.storage/v1alpha1', kind: 'DiskImage', metadata: { name }, spec };
 }
 
 /** A VolumeSnapshot of a claim's volume. */

@@ -1,7 +1,12 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, expect, it } from 'vitest';
+import { MiB } from '../../src/lib/bytes.ts';
+import { sha256 } from '../fakes/image-registry.ts';
+import { ImageServer } from '../fakes/image-server.ts';
+import { digestOfHeir } from './heirs.ts';
 import { helm, restartEngines, untilServing } from './installation.ts';
 import { conditionOf } from './kubectl.ts';
-import { claim, pod } from './objects.ts';
+import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
 
 /** Where the pools of the story are on the nodes. */
@@ -12,6 +17,7 @@ stories('pools that cannot be served, or are full', (scene) => {
   afterAll(async () => {
     const { kubectl, cluster } = scene();
     await helm(kubectl, 'upgrade');
+    await restartEngines(kubectl);
     await untilServing(kubectl, cluster.workers);
     for (const node of cluster.workers) {
       for (const name of names) await kubectl.remove('diskpool', `${name}.${node}`);
@@ -92,5 +98,48 @@ stories('pools that cannot be served, or are full', (scene) => {
     await kubectl.untilReady('waits');
     await kubectl.remove('pod', 'waits');
     await kubectl.remove('pvc', 'waits');
+  });
+
+  it('give back what an import has taken that filled them, which begins anew when there is room', {
+    timeout: 300_000,
+  }, async () => {
+    const { kubectl, cluster } = scene();
+    const [nodeName] = cluster.workers;
+    const content = randomBytes(64 * MiB);
+    const server = await ImageServer.start(await cluster.hostAddress());
+    try {
+      const url = server.put('/disk.raw', content);
+      const { promise: filled, resolve: goOn } = Promise.withResolvers<void>();
+      server.answer = (_, response) => {
+        if (server.requests.length > 1) return false;
+        response.writeHead(200, { 'content-length': content.length });
+        response.write(content.subarray(0, 16 * MiB));
+        void filled.then(() => response.end(content.subarray(16 * MiB)));
+        return true;
+      };
+      const http = { url, checksum: sha256(content) };
+      await kubectl.apply(diskImage('fills', { nodeName, pool: 'small', source: { type: 'http', http } }));
+      await kubectl.untilObject('diskimage', 'fills', ({ status }) => Number(status?.importedBytes ?? 0) > 0);
+      await cluster.onNode(
+        nodeName,
+        `room=$(df --output=avail -B1 ${base}/small | tail -n 1); fallocate -l $((room - ${8 * MiB})) ${base}/small/filler`,
+      );
+      goOn();
+      const full = await kubectl.untilObject(
+        'diskimage',
+        'fills',
+        (image) => conditionOf(image, 'Ready')?.reason === 'PoolFull',
+      );
+      expect(conditionOf(full, 'Ready')?.message).toContain('small');
+      const files = () => cluster.onNode(nodeName, `cd ${base}/small; find incoming layers tmp -mindepth 1`);
+      await expect.poll(files).toBe('');
+      await cluster.onNode(nodeName, `rm ${base}/small/filler`);
+      await kubectl.run(['wait', 'diskimage/fills', '--for=condition=Ready', '--timeout=110s']);
+      const place = { storageClassName: 'lamina-story-small', size: '64Mi' };
+      expect(await digestOfHeir(kubectl, 'fills', content.length, place)).toBe(sha256(content));
+      await kubectl.remove('diskimage', 'fills');
+    } finally {
+      await server.close();
+    }
   });
 });

@@ -39,10 +39,23 @@ export function stories(title: string, tell: (scene: () => Scene) => void): void
     // Also of a story that failed, or all that come after it would find what it left.
     afterAll(() => kubectl.remove('namespace', namespace));
     tell(() => ({ cluster, kubectl }));
-    it('leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
+    it('says nothing again and again, and leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
       if (failed) return context.skip('a story before it has failed');
+      expect(await repeatedEvents(kubectl)).toEqual([]);
       await kubectl.remove('namespace', namespace);
       await expect.poll(() => tracesOf(cluster, kubectl), { timeout: goneTimeoutMs, interval: 1000 }).toEqual([]);
     });
   });
+}
+
+/** More than anybody says within a story who does not try the same thing in a loop. */
+const often = 60;
+
+/** What the driver has said in events far too often. */
+async function repeatedEvents(kubectl: Kubectl): Promise<string[]> {
+  const json = await kubectl.run(['get', 'events.events.k8s.io', '-o', 'json']);
+  type Event = { reportingController: string; reason: string; note: string; series?: { count: number } };
+  return (JSON.parse(json) as { items: Event[] }).items
+    .filter(({ reportingController, series }) => reportingController.includes('lamina') && (series?.count ?? 0) > often)
+    .map(({ reason, note, series }) => `${series?.count} times ${reason}: ${note}`);
 }

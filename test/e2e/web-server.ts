@@ -5,9 +5,14 @@ import { pod } from './objects.ts';
 const port = 8080;
 
 /** A pod without a volume that fills /srv/www by a shell script, and serves that by HTTP. @returns its origin */
-export async function startWebServer(kubectl: Kubectl, name: string, fill: string, image?: string): Promise<string> {
+export async function startWebServer(
+  kubectl: Kubectl,
+  name: string,
+  fill: string,
+  place: { image?: string; node?: string } = {},
+): Promise<string> {
   const script = `mkdir -p /srv/www\n${fill}\ntouch /srv/ready\nexec busybox httpd -f -vv -p ${port} -h /srv/www`;
-  await kubectl.apply(pod({ name, script, ...(image === undefined ? {} : { image }) }));
+  await kubectl.apply(pod({ name, script, ...place }));
   await kubectl.untilReady(name);
   const lookForMark = () => kubectl.inPod(name, 'test -e /srv/ready && echo there || true');
   const timeoutMs = 120_000;

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { CertifiedKey } from '../../src/lib/certificate.ts';
 import { close, listen } from '../../src/lib/http-server.ts';
 
 /** A web server with one file at each path, that fails as it is told. */
@@ -12,18 +14,25 @@ export class ImageServer {
   answer: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
   /** Each connection is broken after so many bytes. */
   breakAfter = Number.POSITIVE_INFINITY;
-  readonly #server = createServer((request, response) => this.#serve(request, response));
+  readonly #scheme: 'http' | 'https';
+  readonly #server: Server;
 
   /** @param host the address that it listens at */
-  static async start(host = '127.0.0.1'): Promise<ImageServer> {
-    const server = new ImageServer();
+  static async start(host = '127.0.0.1', tls?: CertifiedKey): Promise<ImageServer> {
+    const server = new ImageServer(tls);
     await listen(server.#server, { host, port: 0 });
     return server;
   }
 
+  private constructor(tls: CertifiedKey | undefined) {
+    const serve: RequestListener = (request, response) => this.#serve(request, response);
+    this.#scheme = tls ? 'https' : 'http';
+    this.#server = tls ? createTlsServer({ key: tls.key, cert: tls.certificate }, serve) : createServer(serve);
+  }
+
   get origin(): string {
     const { address, port } = this.#server.address() as AddressInfo;
-    return `http://${address}:${port}`;
+    return `${this.#scheme}://${address}:${port}`;
   }
 
   /** @returns the file's URL */

@@ -3,6 +3,7 @@ import { statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, MiB } from '../../src/lib/bytes.ts';
+import { selfSignedCertificate } from '../../src/lib/certificate.ts';
 import { pause, systemClock } from '../../src/lib/clock.ts';
 import { TokenBucket } from '../../src/lib/token-bucket.ts';
 import { checkPool } from '../../src/store/check.ts';
@@ -233,6 +234,35 @@ describe('importing from a web server', () => {
       code: expect.stringMatching(/^source-/),
       message: expect.not.stringContaining('secret'),
     });
+  });
+
+  it('trusts by TLS whom all programs trust, or only the authority that is named', async () => {
+    const lifetimeMs = 3_600_000;
+    const certify = (name: string) =>
+      selfSignedCertificate({ commonName: name, names: [name], now: new Date(), lifetimeMs });
+    const [own, other, elsewhere] = await Promise.all(['127.0.0.1', '127.0.0.1', '192.0.2.1'].map(certify));
+    const secure = await ImageServer.start('127.0.0.1', own);
+    const misnamed = await ImageServer.start('127.0.0.1', elsewhere);
+    try {
+      const url = secure.put('/a', makeImage(directory, 'qcow2'));
+      const denied = { code: 'source-denied', message: expect.stringContaining('certificateAuthority') };
+      await expect(importFrom(context, { url })).rejects.toMatchObject(denied);
+      const certificateAuthority = other?.certificate ?? '';
+      await expect(importFrom(context, { url, certificateAuthority })).rejects.toMatchObject(denied);
+      const wrong = importFrom(context, {
+        url: `${misnamed.origin}/a`,
+        certificateAuthority: elsewhere?.certificate ?? '',
+      });
+      await expect(wrong).rejects.toMatchObject({
+        code: 'source-unavailable',
+        message: expect.stringMatching(/altnames/),
+      });
+      expect([secure.requests, misnamed.requests]).toEqual([[], []]);
+      await expectGolden(await importFrom(context, { url, certificateAuthority: own?.certificate ?? '' }));
+    } finally {
+      await secure.close();
+      await misnamed.close();
+    }
   });
 
   it('keeps what has come when it is aborted, and goes on with it', async () => {

@@ -46,6 +46,15 @@ async function settled(name: string): Promise<void> {
     .not.toBe('Importing');
 }
 
+/** What has failed before stays so for a while. */
+async function made(name: string): Promise<void> {
+  const reason = async () => {
+    await scene.reconcileImage(name);
+    return (await readyOf(name)).reason;
+  };
+  await expect.poll(reason).toBe('Made');
+}
+
 describe('a DiskImage from a web server', () => {
   it('is imported, says so, and disks start from it', async () => {
     const bytes = makeImage(directory, 'qcow2');
@@ -91,10 +100,13 @@ describe('a DiskImage from a web server', () => {
     scene.declareImage('golden', http(`${server.origin}/golden.qcow2`));
     await settled('golden');
     expect((await readyOf('golden')).status).toBe('False');
+    const told = scene.events.length;
     server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
-    await scene.reconcileImage('golden');
-    await settled('golden');
-    expect(await readyOf('golden')).toMatchObject({ reason: 'Made' });
+    scene.takeWrites();
+    expect(await scene.reconcileImage('golden')).toEqual({ againAfterMs: expect.closeTo(5000, -4) });
+    expect([server.requests.length, scene.takeWrites(), scene.events.length]).toEqual([1, 0, told]);
+    await made('golden');
+    expect(server.requests).toHaveLength(2);
   });
 
   it('is refused as a disk of its own, and no blank disk is made', async () => {
@@ -162,9 +174,7 @@ describe('a DiskImage from a web server', () => {
     expect((await readyOf('golden')).message).toContain('there is no Secret token');
     const data = { Authorization: Buffer.from('Bearer abc').toString('base64') };
     scene.declare(secretType, 'media', { metadata: { name: 'token' }, data });
-    await scene.reconcileImage('golden');
-    await settled('golden');
-    expect(await readyOf('golden')).toMatchObject({ reason: 'Made' });
+    await made('golden');
     expect(server.requests.at(-1)?.headers.authorization).toBe('Bearer abc');
   });
 

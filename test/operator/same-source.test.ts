@@ -2,17 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
-import { networkInterfaces, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { ImageServer } from '../fakes/image-server.ts';
+import { machineAddress } from '../machine-address.ts';
 import { stories } from './stories.ts';
-
-/** An address of this machine that nodes may import from, as they may not from the loopback one. */
-const address = Object.values(networkInterfaces())
-  .flatMap((each) => each ?? [])
-  .find(({ family, internal, address: own }) => family === 'IPv4' && !internal && !own.startsWith('169.254.'))?.address;
 
 stories('two DiskImages of the same source', (scene) => {
   let directory: string;
@@ -27,7 +23,7 @@ stories('two DiskImages of the same source', (scene) => {
     const image = path.join(directory, 'image.qcow2');
     execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, image]);
     const bytes = readFileSync(image);
-    server = await ImageServer.start(address);
+    server = await ImageServer.start(machineAddress);
     const url = server.put('/image.qcow2', bytes);
     const checksum = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
     source = { type: 'http', http: { url, checksum } };
@@ -48,7 +44,7 @@ stories('two DiskImages of the same source', (scene) => {
   }
 
   it('that are declared at once on one node are both imported, and each lives without the other', async (context) => {
-    context.skip(address === undefined, 'this machine has no address but the loopback one');
+    context.skip(machineAddress === undefined, 'this machine has no address but the loopback one');
     const { user } = scene();
     // Both are on their way before either can end.
     const held: ServerResponse[] = [];
@@ -73,7 +69,7 @@ stories('two DiskImages of the same source', (scene) => {
   }, 120_000);
 
   it('of which one is deleted while both are imported: the other one comes to its end', async (context) => {
-    context.skip(address === undefined, 'this machine has no address but the loopback one');
+    context.skip(machineAddress === undefined, 'this machine has no address but the loopback one');
     const { user } = scene();
     let isOpen = false;
     const before = server.requests.length;

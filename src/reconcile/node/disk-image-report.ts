@@ -1,8 +1,10 @@
+import { failureCode } from '../../api/conditions.ts';
 import type { DiskImage } from '../../api/objects.ts';
 import { writeStatus } from '../../kube/apply.ts';
 import { ConditionReport, findCondition } from '../../kube/conditions.ts';
 import type { ReconcileResult } from '../../kube/controller.ts';
 import type { EventNote } from '../../kube/events/events.ts';
+import type { FailedJob } from './background-jobs.ts';
 import type { Failure } from './failures.ts';
 import type { NodeContext } from './node-context.ts';
 
@@ -95,13 +97,37 @@ export class DiskImageReports {
     this.tell(image, { type: 'Warning', reason: 'Released', action: 'Delete', note });
   }
 
-  async reportFailure(image: DiskImage, action: string, { reason, message }: Failure): Promise<ReconcileResult> {
-    const report = this.newReport(image, ['Ready']);
-    report.report('Ready', 'False', reason, message);
-    this.tell(image, { type: 'Warning', reason, action, note: message });
-    await this.write(image, report, { progress: null });
+  async reportFailure(image: DiskImage, action: string, failure: Failure): Promise<ReconcileResult> {
+    this.#tellFailure(image, action, failure);
+    await this.#writeFailure(image, failure);
     return { againAfterMs: retryMs };
   }
+
+  /** The same of work that is not begun again yet. */
+  async reportFailedJob(
+    image: DiskImage,
+    { isNew, againAfterMs }: FailedJob,
+    failure: Failure,
+  ): Promise<ReconcileResult> {
+    if (isNew) this.#tellFailure(image, 'Make', failure);
+    await this.#writeFailure(image, failure);
+    return { againAfterMs };
+  }
+
+  #tellFailure(image: DiskImage, action: string, { reason, message }: Failure): void {
+    this.tell(image, { type: 'Warning', reason, action, note: message });
+  }
+
+  async #writeFailure(image: DiskImage, { reason, message }: Failure): Promise<void> {
+    const report = this.newReport(image, ['Ready']);
+    report.report('Ready', 'False', reason, message);
+    await this.write(image, report, { progress: null });
+  }
+}
+
+/** Whether the last that was said of it is that something has failed. */
+export function hasFailed({ status }: DiskImage): boolean {
+  return failureCode(findCondition(status.conditions, 'Ready')?.reason ?? '') !== undefined;
 }
 
 /** For status.progress; never all of it, as there is always something left to do. */

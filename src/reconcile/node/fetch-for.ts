@@ -1,11 +1,10 @@
-import { failureCode } from '../../api/conditions.ts';
 import type { DiskImage } from '../../api/objects.ts';
-import { findCondition } from '../../kube/conditions.ts';
 import type { ReconcileResult } from '../../kube/controller.ts';
 import { keyOf } from '../../kube/objects.ts';
 import { formatBytes } from '../../lib/bytes.ts';
 import type { FetchedContent } from '../../transfer/layers/layer-receiver.ts';
-import { type DiskImageReports, percentOf } from './disk-image-report.ts';
+import { type DiskImageReports, hasFailed, percentOf } from './disk-image-report.ts';
+import { failureOf } from './failures.ts';
 import type { Origin } from '../origin.ts';
 import type { NodeContext } from './node-context.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -21,11 +20,7 @@ export interface FetchWish {
 /** How often it is said how far it is. */
 const progressMs = 2000;
 
-/**
- * Begins to bring what a DiskImage starts from, or says how far that is.
- *
- * @throws what the fetch has failed with, once
- */
+/** Begins to bring what a DiskImage starts from, or says how far that is, or why it is not. */
 export async function fetchFor(
   { fetches, nodeName }: NodeContext,
   reports: DiskImageReports,
@@ -33,7 +28,7 @@ export async function fetchFor(
 ): Promise<ReconcileResult> {
   const key = keyOf(image.metadata);
   const state = fetches.look(key);
-  if (state?.kind === 'failed') throw state.error;
+  if (state?.kind === 'failed') return reports.reportFailedJob(image, state, failureOf(state.error));
   const { receivedBytes, totalBytes } = state?.progress ?? { receivedBytes: 0, totalBytes: 0 };
   if (!state) fetches.start(key, pool, origin, use);
   // What has failed is said to go on when it does, and not each time it is tried again.
@@ -46,8 +41,4 @@ export async function fetchFor(
   const progress = totalBytes > 0 ? percentOf(receivedBytes, totalBytes) : '0%';
   await reports.reportNotReady(image, 'Fetching', words, { progress });
   return { againAfterMs: progressMs };
-}
-
-function hasFailed({ status }: DiskImage): boolean {
-  return failureCode(findCondition(status.conditions, 'Ready')?.reason ?? '') !== undefined;
 }

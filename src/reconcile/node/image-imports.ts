@@ -15,9 +15,12 @@ export function importContextOf(common: CommonImportContext, { context, images }
 export interface ImageImportsOptions extends CommonImportContext {
   /** Called with the key of a DiskImage whose import has ended, well or not. */
   onEnded: (key: string) => void;
+  random: () => number;
   /** Called for each import that begins; not of what was uploaded, which does not go over the network again. */
   begin: (kind: 'import') => UnderWay;
 }
+
+const longestDelayMs = 60_000;
 
 /** The imports of this node, one for each DiskImage. */
 export class ImageImports {
@@ -26,10 +29,10 @@ export class ImageImports {
 
   constructor(options: ImageImportsOptions) {
     this.#options = options;
-    this.#jobs = new BackgroundJobs(options.onEnded);
+    this.#jobs = new BackgroundJobs({ ...options, longestDelayMs });
   }
 
-  /** Begins an import, which must not be running. It has made the image when nothing is known of it any more. */
+  /** Begins an import where `look` knows of none. It has made the image when nothing is known of it any more. */
   start(key: string, pool: ServedPool, request: Omit<ImportRequest, 'signal' | 'onProgress'>): void {
     this.#jobs.start(key, { stage: 'waiting', doneBytes: 0, totalBytes: null }, (signal, onProgress) => {
       const context = this.#contextOf(pool);
@@ -45,7 +48,7 @@ export class ImageImports {
     });
   }
 
-  /** Whether an import runs, or has failed and was not looked at since. */
+  /** Whether an import runs, or has failed and is not to be begun again yet. */
   has(key: string): boolean {
     return this.#jobs.has(key);
   }
@@ -71,7 +74,7 @@ export class ImageImports {
   }
 
   #contextOf(pool: ServedPool): ImportContext {
-    const { onEnded: _, begin: __, ...common } = this.#options;
+    const { onEnded: _, begin: __, random: ___, ...common } = this.#options;
     return importContextOf(common, pool);
   }
 }

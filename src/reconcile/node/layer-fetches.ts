@@ -1,6 +1,7 @@
 import { diskPoolName } from '../../api/names.ts';
 import type { DiskPool } from '../../api/objects.ts';
 import type { ResourceClient } from '../../kube/client/resource-client.ts';
+import type { Clock } from '../../lib/clock.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import type { FetchedContent, FetchProgress, LayerReceiver } from '../../transfer/layers/layer-receiver.ts';
 import type { Origin } from '../origin.ts';
@@ -13,7 +14,12 @@ export interface LayerFetchesOptions {
   receiverOf: (pool: ServedPool) => LayerReceiver;
   /** Called with the key of a DiskImage for which something was fetched, or was not. */
   onEnded: (key: string) => void;
+  clock: Clock;
+  random: () => number;
 }
+
+/** A node that was away is soon back, and a pod may wait for this. */
+const longestDelayMs = 15_000;
 
 /** What DiskImages of this node start from and other nodes have, on its way here. */
 export class LayerFetches {
@@ -22,7 +28,7 @@ export class LayerFetches {
 
   constructor(options: LayerFetchesOptions) {
     this.#options = options;
-    this.#jobs = new BackgroundJobs(options.onEnded);
+    this.#jobs = new BackgroundJobs({ ...options, longestDelayMs });
   }
 
   /** Begins to fetch, and has `use` make a record of what has come. @throws nothing: a failure is told by `look` */

@@ -30,6 +30,8 @@ const longestDenialMs = 3_600_000;
 export class NodeCredentials {
   readonly #options: NodeCredentialsOptions;
   readonly #denials: Backoff;
+  /** Of a node that has just started, the API server may not be reached yet, and others wait for what the node has. */
+  readonly #failures: Backoff;
   #current: Credentials | undefined;
   /** What was asked for and is not answered yet, so that nothing else is asked for meanwhile. */
   #asked: { name: string; key: string } | undefined;
@@ -38,7 +40,8 @@ export class NodeCredentials {
   constructor(options: NodeCredentialsOptions) {
     this.#options = options;
     const { random } = options;
-    this.#denials = new Backoff({ baseMs: lookMs, maxMs: longestDenialMs, jitter: 0.5, random });
+    this.#denials = new Backoff({ baseMs: 2 * lookMs, maxMs: longestDenialMs, jitter: 0.5, random });
+    this.#failures = new Backoff({ baseMs: 1000, maxMs: lookMs, jitter: 0.5, random });
   }
 
   /** @throws LaminaError `peer-unavailable` before there are any */
@@ -63,13 +66,15 @@ export class NodeCredentials {
         told = this.#current;
         this.#complaint = '';
         this.#denials.reset();
+        this.#failures.reset();
+        await pause(clock, lookMs * (0.75 + random() / 2), signal);
       } catch (error) {
         if (signal.aborted) return;
         if (messageOf(error) !== this.#complaint) logger.warn({ error }, 'this node takes no part in transfers yet');
         this.#complaint = messageOf(error);
-        if (isLaminaError(error, 'peer-untrusted')) await pause(clock, this.#denials.next(), signal);
+        const delays = isLaminaError(error, 'peer-untrusted') ? this.#denials : this.#failures;
+        await pause(clock, delays.next(), signal);
       }
-      await pause(clock, lookMs * (0.75 + random() / 2), signal);
     }
   }
 

@@ -13,7 +13,8 @@ import { formatQuantity, formatRoundedQuantity } from '../../lib/quantity.ts';
 import type { Pool } from '../../store/pool.ts';
 import type { DiskSource, ImageRecord } from '../../store/records.ts';
 import { type ImportProgress, isFinalImportCode } from '../../transfer/import/import-request.ts';
-import { type DiskImageReports, percentOf } from './disk-image-report.ts';
+import type { FailedJob } from './background-jobs.ts';
+import { type DiskImageReports, hasFailed, percentOf } from './disk-image-report.ts';
 import { failureOf } from './failures.ts';
 import { assertOwnRecord, imageIdOfObject, isRecordOf, recordNameOf } from '../identity.ts';
 import { importSourceOf } from './import-source.ts';
@@ -56,10 +57,7 @@ export class NodeSealedImages {
       if (isUploaded) return await this.#receive(current, pool, signal);
       return await (isImported(image.spec.source) ? this.#import(current, pool, signal) : this.#take(current, pool));
     } catch (error) {
-      const { reason, message } = failureOf(error);
-      const words =
-        isUploaded && isLostWith(failureCode(reason)) ? `${message}. Send it again, or another file.` : message;
-      return this.#reports.reportFailure(current, 'Make', { reason, message: words });
+      return this.#reports.reportFailure(current, 'Make', failureOf(error));
     }
   }
 
@@ -139,9 +137,13 @@ export class NodeSealedImages {
     const { imports } = this.#context;
     const key = keyOf(image.metadata);
     const state = imports.look(key);
-    if (state?.kind === 'failed') throw state.error;
+    if (state?.kind === 'failed') return this.#reportFailedImport(image, state);
+    if (!state) imports.start(key, pool, await this.#requestOf(image, signal));
+    const progress = state?.progress ?? { stage: 'waiting', doneBytes: 0, totalBytes: null };
+    // What has failed is said to go on when it does, and not each time it is tried again.
+    const isUploaded = image.spec.source.type === 'upload';
+    if (!isUploaded && hasFailed(image) && progress.doneBytes === 0) return { againAfterMs: progressMs };
     if (!state) {
-      imports.start(key, pool, await this.#requestOf(image, signal));
       this.#reports.tell(image, {
         type: 'Normal',
         reason: 'Importing',
@@ -149,12 +151,23 @@ export class NodeSealedImages {
         note: `Importing to node ${this.#context.nodeName}.`,
       });
     }
-    const progress = state?.progress ?? { stage: 'waiting', doneBytes: 0, totalBytes: null };
     await this.#reports.reportNotReady(image, 'Importing', wordsFor(progress), {
       progress: progressOf(progress),
       ...(progress.stage === 'downloading' ? { importedBytes: progress.doneBytes } : {}),
     });
     return { againAfterMs: progressMs };
+  }
+
+  async #reportFailedImport(image: DiskImage, job: FailedJob): Promise<ReconcileResult> {
+    const { reason, message } = failureOf(job.error);
+    const isLost = image.spec.source.type === 'upload' && isLostWith(failureCode(reason));
+    if (!isLost) return this.#reports.reportFailedJob(image, job, { reason, message });
+    // Whoever sends it again does not have to wait.
+    await this.#context.imports.abort(keyOf(image.metadata));
+    return this.#reports.reportFailedJob(image, job, {
+      reason,
+      message: `${message}. Send it again, or another file.`,
+    });
   }
 
   async #requestOf(image: DiskImage, signal: AbortSignal) {

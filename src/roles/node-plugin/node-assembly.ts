@@ -69,7 +69,7 @@ export class NodeAssembly {
   readonly #checkpoint: Checkpoint<(typeof allSteps)[number]>;
 
   constructor(parts: NodeParts) {
-    const { options, cluster, clock, logger, metrics } = parts;
+    const { options, cluster, clock, random, logger, metrics } = parts;
     const { nodeName } = options;
     this.#parts = parts;
     this.#checkpoint = killingCheckpoint(options.killAt, allSteps);
@@ -80,7 +80,8 @@ export class NodeAssembly {
     this.events = new EventSender({ client: cluster.client, clock, logger, observer: metrics, ...names });
     const importContext = this.#createImportContext();
     const wakeImage = (key: string) => this.controllers.wakeImage(key);
-    this.imports = new ImageImports({ ...importContext, onEnded: wakeImage, begin: metrics.beginTransfer });
+    const jobs = { clock, random, onEnded: wakeImage };
+    this.imports = new ImageImports({ ...importContext, ...jobs, begin: metrics.beginTransfer });
     this.uploads = new ImageUploads({
       ...importContext,
       isEnabled: options.exportListen !== null,
@@ -88,14 +89,10 @@ export class NodeAssembly {
     });
     this.credentials = this.#createCredentials();
     this.transfers = this.#createTransfers();
-    this.fetches = new LayerFetches({
-      pools: new ResourceClient(cluster.client, diskPools),
-      receiverOf: this.transfers.receiverOf,
-      onEnded: wakeImage,
-    });
+    const client = new ResourceClient(cluster.client, diskPools);
+    this.fetches = new LayerFetches({ pools: client, receiverOf: this.transfers.receiverOf, ...jobs });
     const context = this.#createContext();
     this.exports = this.#createExports(context);
-    const client = new ResourceClient(cluster.client, diskPools);
     const pools = this.watches.pools.cache;
     this.reports = new NodeDiskPools({
       context,

@@ -90,9 +90,22 @@ async function getOnce(url: URL, get: Get): Promise<IncomingMessage> {
   return promise;
 }
 
+/** What OpenSSL says of a certificate that leads to none of those that are trusted. */
+const unknownIssuer = [
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+];
+
 export function unreachable(url: string, error: unknown): LaminaError {
   if (error instanceof LaminaError) return error;
   const code = (error as { code?: unknown }).code;
+  if (unknownIssuer.some((each) => each === code)) {
+    const message = `${url}: its certificate is from nobody that is trusted here (${messageOf(error)}): name a ConfigMap with its authority in certificateAuthority`;
+    return new LaminaError('source-denied', message, { cause: error });
+  }
   const why = typeof code === 'string' ? `${messageOf(error)} (${code})` : messageOf(error);
   return new LaminaError('source-unavailable', `${url}: ${why}`, { cause: error });
 }

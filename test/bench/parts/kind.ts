@@ -8,10 +8,11 @@ import { applySnapshotDefinitions, helm, loadImages, untilServing } from '../../
 import { KindCluster } from '../../e2e/kind-cluster.ts';
 import { Kubectl } from '../../e2e/kubectl.ts';
 import { findMachine } from '../../e2e/machine.ts';
-import { claim, pod, snapshot } from '../../e2e/objects.ts';
+import { claim, diskImage, pod } from '../../e2e/objects.ts';
 import { type Bench, measureInTurn, timed } from '../bench.ts';
+import { installHostPath } from '../host-path-in-cluster.ts';
+import { isReady, lamina, measureMany, measureOne, waitFor } from '../kind-volumes.ts';
 import { medianResult, type Result } from '../results.ts';
-import { percentile } from '../statistics.ts';
 
 /** What a user of a cluster waits for. Most figures have the time in them that kubectl itself takes, which is measured, too. */
 export async function measureKind(bench: Bench): Promise<Result[]> {
@@ -30,9 +31,11 @@ export async function measureKind(bench: Bench): Promise<Result[]> {
     await applySnapshotDefinitions(kubectl, machine);
     await helm(kubectl, 'install', { args: ['--create-namespace'] });
     await untilServing(kubectl, cluster.workers);
+    const drivers = [lamina];
+    if (bench.hostPathImage !== null) drivers.push(await installHostPath(cluster, kubectl, bench.hostPathImage));
     const measures = [
-      () => measureOne(bench, kubectl),
-      () => measureMany(bench, kubectl),
+      () => measureOne(bench, kubectl, drivers),
+      () => measureMany(bench, kubectl, drivers),
       () => measureImages(bench, kubectl, cluster),
       () => measureFio(bench, kubectl, cluster),
       () => measureMemory(kubectl, cluster),
@@ -42,80 +45,6 @@ export async function measureKind(bench: Bench): Promise<Result[]> {
     await cluster.destroy();
     await rm(directory, { recursive: true });
   }
-}
-
-const waitFor = (kubectl: Kubectl, what: string, condition: string) =>
-  kubectl.run(['wait', what, `--for=${condition}`, '--timeout=300s'], { timeoutMs: 310_000 });
-const bound = 'jsonpath={.status.phase}=Bound';
-const ready = 'condition=Ready';
-
-/** One volume at a time. */
-async function measureOne({ effort, say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
-  const ms = { kubectl: [], running: [], snapshot: [], restored: [] } as Record<string, number[]>;
-  const measure = async (what: string, work: () => Promise<unknown>) => ms[what]?.push((await timed(work)).ms);
-  for (let round = 0; round < effort.calls / 4; round++) {
-    signal.throwIfAborted();
-    say(`kind: one volume, round ${round + 1}`);
-    await measure('kubectl', async () => {
-      await kubectl.apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `round-${round}` } });
-      await waitFor(kubectl, `configmap/round-${round}`, 'jsonpath={.kind}=ConfigMap');
-    });
-    await measure('running', async () => {
-      await kubectl.apply(claim({ name: 'one' }), pod({ name: 'one', claim: 'one' }));
-      await waitFor(kubectl, 'pod/one', ready);
-    });
-    await measure('snapshot', async () => {
-      await kubectl.apply(snapshot('one', 'one'));
-      await waitFor(kubectl, 'volumesnapshot/one', 'jsonpath={.status.readyToUse}=true');
-    });
-    await measure('restored', async () => {
-      const restored = claim({ name: 'restored' });
-      const dataSource = { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: 'one' };
-      await kubectl.apply(
-        { ...restored, spec: { ...restored.spec, dataSource } },
-        pod({ name: 'restored', claim: 'restored' }),
-      );
-      await waitFor(kubectl, 'pvc/restored', bound);
-    });
-    for (const name of ['restored', 'one']) await kubectl.remove('pod', name);
-    for (const name of ['restored', 'one']) await kubectl.remove('pvc', name);
-    await kubectl.remove('volumesnapshot', 'one');
-  }
-  const { kubectl: own = [], running = [], snapshot: taken = [], restored = [] } = ms;
-  return [
-    medianResult('kubectl alone: apply, and wait for what is so', 'ms', own),
-    medianResult('a claim and its pod, until the pod is ready', 'ms', running),
-    medianResult('the same, 95 of 100', 'ms', [percentile(running, 95)]),
-    medianResult('a VolumeSnapshot, until it can be used', 'ms', taken),
-    medianResult('a restore, until it is bound', 'ms', restored),
-  ];
-}
-
-const many = 50;
-
-async function measureMany({ say, signal }: Bench, kubectl: Kubectl): Promise<Result[]> {
-  signal.throwIfAborted();
-  say(`kind: ${many} volumes and their pods at once`);
-  const names = Array.from({ length: many }, (_, index) => `many-${index}`);
-  const startMs = performance.now();
-  await kubectl.apply(...names.flatMap((name) => [claim({ name }), pod({ name, claim: name })]));
-  const until = async (what: string, condition: string) => {
-    const each = names.map(async (name) => {
-      await waitFor(kubectl, `${what}/${name}`, condition);
-      return performance.now() - startMs;
-    });
-    return Promise.all(each);
-  };
-  const boundMs = await until('pvc', bound);
-  const readyMs = await until('pod', ready);
-  await kubectl.run(['delete', 'pod', ...names, '--wait'], { timeoutMs: 300_000 });
-  await kubectl.run(['delete', 'pvc', ...names, '--wait'], { timeoutMs: 300_000 });
-  return [
-    medianResult(`${many} claims with pods at once, until bound`, 'ms', boundMs),
-    medianResult('the same, 95 of 100', 'ms', [percentile(boundMs, 95)]),
-    medianResult(`${many} pods at once, until ready`, 'ms', readyMs),
-    medianResult('the same, 95 of 100', 'ms', [percentile(readyMs, 95)]),
-  ];
 }
 
 /**
@@ -133,24 +62,14 @@ async function measureImages(
     big: { size: '100Gi', megabytes: 4096 },
   } as const;
   const ms: Record<string, number[]> = { small: [], big: [] };
-  const heirOf = (image: string) => {
-    const object = claim({ name: 'heir', size: '100Gi' });
-    const dataSourceRef = { apiGroup: 'lamina.storage', kind: 'DiskImage', name: image };
-    return { ...object, spec: { ...object.spec, dataSourceRef } };
-  };
   for (const [name, { size, megabytes }] of Object.entries(images)) {
     const fill = `head -c ${megabytes}M /dev/urandom >/data/file; sync; touch /tmp/filled; sleep infinity`;
     await kubectl.apply(claim({ name, size }), pod({ name, claim: name, node, script: fill }));
     await kubectl.untilReady(name);
     await kubectl.inPod(name, 'until test -e /tmp/filled; do sleep 1; done', 300_000);
     const source = { type: 'persistentVolumeClaim', persistentVolumeClaim: { name } };
-    await kubectl.apply({
-      apiVersion: 'lamina.storage/v1alpha1',
-      kind: 'DiskImage',
-      metadata: { name },
-      spec: { source },
-    });
-    await waitFor(kubectl, `diskimage/${name}`, ready);
+    await kubectl.apply(diskImage(name, { source }));
+    await waitFor(kubectl, `diskimage/${name}`, isReady);
     await kubectl.remove('pod', name);
     // The image stays, and there is room for its heirs: without, each waits until the scheduler hears of what the last gave back.
     await kubectl.remove('pvc', name);
@@ -165,7 +84,7 @@ async function measureImages(
         say(`kind: a claim from the ${name} image, round ${round + 1}`);
         const { value, ms: took } = await timed(async () => {
           const heir = pod({ name: 'heir', claim: 'heir', node });
-          await kube.claims.create({ ...heirOf(name), metadata: at });
+          await kube.claims.create({ ...claim({ name: 'heir', size: '100Gi', image: name }), metadata: at });
           await kube.pods.create({ ...heir, metadata: { ...heir.metadata, ...at } });
           return pollUntil(isBound, { timeoutMs: 300_000, intervalMs: 20 });
         });

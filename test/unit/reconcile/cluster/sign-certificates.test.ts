@@ -126,14 +126,13 @@ it('a node asks for its certificate, and shows it with all authorities', async (
 
 describe('a node that gets no certificate', () => {
   const allRequests = () => scene.server.objects.list(certificateSigningRequestType);
-  beforeEach(async () => {
+  function start(): void {
     const requests = new ResourceClient(scene.connect(), certificateSigningRequestType);
     const { clock, logger } = scene;
     const onChange = async () => {};
     const options = { requests, nodeName: 'worker-1', onChange, clock, random: () => 0, logger };
     scene.run((signal) => new NodeCredentials(options).run(signal));
-    await until(() => allRequests().length === 1);
-  });
+  }
   /** From timer to timer. */
   async function passHours(hours: number): Promise<void> {
     for (const endMs = scene.clock.elapsedMs() + hours * 3_600_000; scene.clock.elapsedMs() < endMs; ) {
@@ -149,6 +148,8 @@ describe('a node that gets no certificate', () => {
 
   it('as nobody is there to sign it, asks for one, and takes it when it comes', async () => {
     isDenied = false;
+    start();
+    await until(() => allRequests().length === 1);
     await passHours(2);
     expect(allRequests()).toHaveLength(1);
     const [{ metadata } = { metadata: { name: '' } }] = allRequests();
@@ -160,8 +161,23 @@ describe('a node that gets no certificate', () => {
     expect(scene.logger.entries.some(({ message }) => message.includes('got a certificate'))).toBe(true);
   });
 
+  it('as the API server cannot be reached yet, asks within seconds', async () => {
+    const match = ({ method, path }: { method: string; path: string }) =>
+      method === 'POST' && path.includes('certificatesigningrequests');
+    scene.server.inject({ fault: { kind: 'status', status: 403 }, match });
+    start();
+    const hasFailed = () => scene.logger.entries.some(({ message }) => message.includes('no part in transfers yet'));
+    await until(hasFailed);
+    await until(() => scene.clock.pending.includes(1000));
+    expect(allRequests()).toEqual([]);
+    scene.clock.advance(1000);
+    await until(() => allRequests().length === 1);
+  });
+
   it('as it is denied, asks again less and less often', async () => {
     isDenied = true;
+    start();
+    await until(() => allRequests().length === 1);
     await passHours(4);
     expect(allRequests().length).toBeGreaterThan(4);
     expect(allRequests().length).toBeLessThan(12);
