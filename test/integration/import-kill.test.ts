@@ -23,12 +23,15 @@ let directory: string;
 let server: ImageServer;
 /** What is imported, as a guest sees it: more than is recorded at a time, and not to be compressed. */
 let disk: string;
-beforeAll(() => {
+/** A layer of a container image with it. */
+let contained: Buffer;
+beforeAll(async () => {
   sources = temporaryDirectory();
   disk = path.join(sources, 'disk.raw');
   execFileSync('sh', ['-c', `head -c 80M /dev/urandom >${disk} && truncate -s 96M ${disk}`]);
   execFileSync('zstd', ['-q', '-1', disk, '-o', `${disk}.zst`]);
   execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', disk, `${disk}.qcow2`]);
+  contained = await layerOf({ 'disk/a': readFileSync(disk) });
 });
 afterAll(() => removeDirectory(sources));
 beforeEach(async () => {
@@ -105,7 +108,7 @@ it.each(listSteps(importSteps))(
     const pool = path.join(directory, 'pool');
     const registry = await ImageRegistry.start();
     try {
-      const digest = registry.putImage('13', [await layerOf({ 'disk/a': readFileSync(disk) })]);
+      const digest = registry.putImage('13', [contained]);
       const wish = { image: `${registry.repository}:13`, format: 'raw' } as const;
       expect(await runUntil({ pool, wish, killAt }), `${killAt} was never reached`).toBe('SIGKILL');
       const before = registry.requests.length;
