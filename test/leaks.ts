@@ -1,6 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { pollUntil } from '../src/lib/poll.ts';
 import { processesNaming } from './standalone.ts';
+import { killIfThere } from './workspace.ts';
 
 /**
  * What of ours still exists on this machine below `directory`: processes that name it, mounts in it, loop devices on
@@ -9,6 +12,23 @@ import { processesNaming } from './standalone.ts';
 export async function leaksBelow(directory: string): Promise<string[]> {
   const processes = (await processesNaming(directory)).map(({ pid, command }) => `process ${pid}: ${command}`);
   return [...processes, ...mountsBelow(directory), ...loopsBelow(directory)];
+}
+
+/**
+ * As leaksBelow, after the plugins below `directory` were stopped: ends their supervisors, which would end by themselves
+ * when idle for seconds, and tells of daemons that these still knew, with which they would not.
+ */
+export async function leaksOfStopped(directory: string): Promise<string[]> {
+  const daemons: string[] = [];
+  for (const { pid, command } of await processesNaming(directory)) {
+    const runDir = / --run-dir (\S+) --idle-exit-seconds /.exec(command)?.[1];
+    if (runDir === undefined) continue;
+    const known = path.join(runDir, 'daemons');
+    daemons.push(...readdirSync(known).map((id) => `daemon ${path.join(known, id)}`));
+    killIfThere(pid, 'SIGTERM');
+  }
+  await pollUntil(async () => (await leaksBelow(directory)).length === 0, { timeoutMs: 20_000, intervalMs: 50 });
+  return [...daemons, ...(await leaksBelow(directory))];
 }
 
 export function mountsBelow(directory: string): string[] {

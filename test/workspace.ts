@@ -154,7 +154,7 @@ async function endProcesses(runDir: string): Promise<void> {
   }
 }
 
-function killIfThere(pid: number, signal: NodeJS.Signals): void {
+export function killIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {

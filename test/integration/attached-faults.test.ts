@@ -1,26 +1,23 @@
 import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, openSync, readSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { MiB } from '../../src/lib/bytes.ts';
 import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
 import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
 import { kill } from '../engine-bench.ts';
-import { clearBelow, leaksBelow } from '../leaks.ts';
+import { clearBelow, leaksOfStopped } from '../leaks.ts';
+import { ProvenPool } from '../proven-pool.ts';
 import { processesNaming } from '../standalone.ts';
 
 const sizeBytes = 32 * MiB;
+
+let proven: ProvenPool;
+beforeAll(async () => {
+  proven = await ProvenPool.make();
+});
+afterAll(() => proven.remove());
 
 describe('a disk in use, when something fails,', () => {
   let directory: string;
@@ -41,7 +38,7 @@ describe('a disk in use, when something fails,', () => {
   beforeEach(async () => {
     directory = temporaryDirectory();
     failAt = '';
-    mkdirSync(poolPath());
+    proven.copyTo(directory);
     lamina = await assemblePool(poolPath(), runDir(), fail);
     await create('a');
   });
@@ -49,7 +46,7 @@ describe('a disk in use, when something fails,', () => {
     for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
     await lamina.compactor.settled();
     await lamina.release();
-    await expect.poll(() => leaksBelow(directory), { timeout: 20_000 }).toEqual([]);
+    expect(await leaksOfStopped(directory)).toEqual([]);
     await clearBelow(directory);
     removeDirectory(directory);
   });
@@ -180,14 +177,14 @@ describe('a copy of a pool', () => {
   let original: AssembledPool;
   beforeEach(async () => {
     directory = temporaryDirectory();
-    mkdirSync(path.join(directory, 'pool'));
+    proven.copyTo(directory);
     original = await assemblePool(path.join(directory, 'pool'), path.join(directory, 'run'));
     const size = { requiredBytes: sizeBytes, limitBytes: 0 };
     await original.disks.create({ name: 'a', size, options: thin, source: null });
     execFileSync('cp', ['-a', path.join(directory, 'pool'), path.join(directory, 'copy')]);
   });
   afterEach(async () => {
-    await expect.poll(() => leaksBelow(directory), { timeout: 20_000 }).toEqual([]);
+    expect(await leaksOfStopped(directory)).toEqual([]);
     await clearBelow(directory);
     removeDirectory(directory);
   });

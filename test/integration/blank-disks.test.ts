@@ -3,13 +3,12 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Staging } from '../../src/engine/staging/staging.ts';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
-import { pollUntil } from '../../src/lib/poll.ts';
 import { isUntouched } from '../../src/store/layers.ts';
 import type { DiskOptions } from '../../src/store/records.ts';
 import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
 import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
-import { clearBelow, leaksBelow } from '../leaks.ts';
+import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { block, ext4 } from '../staging-scene.ts';
 
 const raw: DiskOptions = { ...thin, format: 'raw' };
@@ -43,8 +42,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await lamina.compactor.settled();
   await lamina.release();
-  await pollUntil(async () => (await leaksBelow(directory)).length === 0, { timeoutMs: 20_000, intervalMs: 100 });
-  expect(await leaksBelow(directory)).toEqual([]);
+  expect(await leaksOfStopped(directory)).toEqual([]);
   await clearBelow(directory);
   removeDirectory(directory);
 });

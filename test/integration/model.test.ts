@@ -8,7 +8,7 @@ import { checkPool } from '../../src/store/check.ts';
 import type { ChainLayer, DiskOptions } from '../../src/store/records.ts';
 import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
 import { anySize, removeDirectory, temporaryDirectory } from '../detached-pool.ts';
-import { clearBelow, leaksBelow } from '../leaks.ts';
+import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { mountImage, unmount } from '../loop-filesystem.ts';
 
 /** LAMINA_MODEL_RUNS=200 for the long form. */
@@ -322,7 +322,7 @@ async function runModel(fsType: 'ext4' | 'xfs' | 'btrfs', sequence: Iterable<Com
     await real.lamina.release();
     expect(await checkPool(pool, () => {})).toMatchObject({ problems: [], leftovers: [] });
     unmount(pool);
-    await expect.poll(() => leaksBelow(directory), { timeout: 20_000, interval: 200 }).toEqual([]);
+    expect(await leaksOfStopped(directory)).toEqual([]);
     removeDirectory(directory);
   } finally {
     await clearBelow(directory);

@@ -1,30 +1,36 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import { temporaryDirectory } from '../detached-pool.ts';
 import { Ledger } from '../ledger.ts';
 import { clearBelow, leaksBelow } from '../leaks.ts';
 import { mountImage } from '../loop-filesystem.ts';
+import { ProvenPool } from '../proven-pool.ts';
 import { processesNaming, type Standalone, startStandalone } from '../standalone.ts';
 
 const lamina = path.resolve(import.meta.dirname, '../../bin/lamina');
 
 describe('the standalone plugin, when something fails', () => {
+  let proven: ProvenPool;
   let directory: string;
   let pool: string;
   let mounts: string;
   let plugin: Standalone;
   let ledger: Ledger;
 
-  beforeEach(async () => {
+  beforeAll(async () => {
+    proven = await ProvenPool.make();
+  });
+  afterAll(() => proven.remove());
+  beforeEach(() => {
     directory = temporaryDirectory();
     [pool, mounts] = [path.join(directory, 'pool'), path.join(directory, 'mounts')];
-    mkdirSync(pool);
+    proven.copyTo(directory);
     ledger = new Ledger();
   });
   afterEach(() => clearBelow(directory));
