@@ -10,12 +10,12 @@ import { systemNamespace } from '../cluster/objects.ts';
 import { until } from '../cluster/until.ts';
 import { sha256 } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
-import { helm, untilServing } from './installation.ts';
+import { untilServing } from './installation.ts';
 import { diskImage } from './objects.ts';
 import { stories } from './stories.ts';
 
 /** So much that progress is recorded on the way, on both sides. */
-const bytes = 160 * MiB;
+const bytes = 96 * MiB;
 const killed = 137;
 
 /** All that an import and a transfer do outside of the process; the step left out is of disks. */
@@ -41,19 +41,17 @@ stories('killed at one step after the other of imports and transfers', (scene) =
   afterAll(async () => {
     const { kubectl, cluster } = scene();
     await server.close();
-    await patch({
-      shareProcessNamespace: null,
-      containers: [{ name: 'node', env: [{ ...killAt, $patch: 'delete' }] }],
-    });
-    await helm(kubectl, 'upgrade');
+    const containers = [{ name: 'node', env: [{ ...killAt, $patch: 'delete' }] }];
+    // As in the chart, or helm would find somebody else's value there.
+    await patch({ shareProcessNamespace: null, containers }, '10%');
     await untilServing(kubectl, cluster.workers);
   }, 300_000);
 
   const killAt = { name: 'LAMINA_KILL_AT' };
   /** Changes the pods of the node plugin, on all nodes at once. */
-  async function patch(spec: object): Promise<void> {
+  async function patch(spec: object, maxUnavailable = '100%'): Promise<void> {
     const system = scene().kubectl.in(systemNamespace);
-    const all = { updateStrategy: { rollingUpdate: { maxUnavailable: '100%' } }, template: { spec } };
+    const all = { updateStrategy: { rollingUpdate: { maxUnavailable } }, template: { spec } };
     await system.run(['patch', 'daemonset', 'lamina-node', '--patch', JSON.stringify({ spec: all })]);
   }
 
@@ -97,7 +95,8 @@ stories('killed at one step after the other of imports and transfers', (scene) =
     await untilServing(kubectl, cluster.workers);
     for (const name of names) {
       for (const condition of ['Ready', 'Copied']) {
-        await kubectl.run(['wait', `diskimage/${name}`, `--for=condition=${condition}`, '--timeout=110s']);
+        const args = ['wait', `diskimage/${name}`, `--for=condition=${condition}`, '--timeout=300s'];
+        await kubectl.run(args, { timeoutMs: 310_000 });
       }
     }
     const digest = createHash('sha256').update(content).digest('hex');

@@ -63,6 +63,49 @@ export function pod({
   };
 }
 
+interface StatefulSetOptions {
+  name: string;
+  replicas: number;
+  script: string;
+  /** What the volume of each replica, at /data, is made by. */
+  claim: ReturnType<typeof claim>;
+}
+
+/** A StatefulSet whose pods are spread over the nodes. */
+export function statefulSet({ name, replicas, script, claim: { spec } }: StatefulSetOptions) {
+  const matchLabels = { app: name };
+  const spread = {
+    maxSkew: 1,
+    topologyKey: 'kubernetes.io/hostname',
+    whenUnsatisfiable: 'DoNotSchedule',
+    // The control plane takes none.
+    nodeTaintsPolicy: 'Honor',
+    labelSelector: { matchLabels },
+  };
+  const container = {
+    name: 'main',
+    image: toolsImage,
+    command: ['bash', '-euc', script],
+    volumeMounts: [{ name: 'data', mountPath: '/data' }],
+  };
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'StatefulSet',
+    metadata: { name },
+    spec: {
+      replicas,
+      serviceName: name,
+      podManagementPolicy: 'Parallel',
+      selector: { matchLabels },
+      template: {
+        metadata: { labels: matchLabels },
+        spec: { terminationGracePeriodSeconds: 1, topologySpreadConstraints: [spread], containers: [container] },
+      },
+      volumeClaimTemplates: [{ metadata: { name: 'data' }, spec }],
+    },
+  };
+}
+
 export function diskImage(name: string, spec: object) {
   return { apiVersion: 'lamina.storage/v1alpha1', kind: 'DiskImage', metadata: { name }, spec };
 }

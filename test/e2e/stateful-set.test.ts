@@ -1,52 +1,16 @@
 import { expect, it } from 'vitest';
-import { claim, toolsImage } from './objects.ts';
+import { claim, statefulSet } from './objects.ts';
 import { stories } from './stories.ts';
 
 const replicas = 3;
-
-const statefulSet = {
-  apiVersion: 'apps/v1',
-  kind: 'StatefulSet',
-  metadata: { name: 'set' },
-  spec: {
-    replicas,
-    serviceName: 'set',
-    podManagementPolicy: 'Parallel',
-    selector: { matchLabels: { app: 'set' } },
-    template: {
-      metadata: { labels: { app: 'set' } },
-      spec: {
-        terminationGracePeriodSeconds: 1,
-        topologySpreadConstraints: [
-          {
-            maxSkew: 1,
-            topologyKey: 'kubernetes.io/hostname',
-            whenUnsatisfiable: 'DoNotSchedule',
-            // The control plane takes none.
-            nodeTaintsPolicy: 'Honor',
-            labelSelector: { matchLabels: { app: 'set' } },
-          },
-        ],
-        containers: [
-          {
-            name: 'main',
-            image: toolsImage,
-            command: ['bash', '-euc', 'hostname >>/data/name; sync; sleep infinity'],
-            volumeMounts: [{ name: 'data', mountPath: '/data' }],
-          },
-        ],
-      },
-    },
-    volumeClaimTemplates: [{ metadata: { name: 'data' }, spec: claim({ name: 'data' }).spec }],
-  },
-};
+const script = 'hostname >>/data/name; sync; sleep infinity';
 
 stories('a StatefulSet', (scene) => {
   const names = Array.from({ length: replicas }, (_, index) => `set-${index}`);
 
   it('has a volume for each replica, over the nodes, and each finds its own again', async () => {
     const { kubectl, cluster } = scene();
-    await kubectl.apply(statefulSet);
+    await kubectl.apply(statefulSet({ name: 'set', replicas, script, claim: claim({ name: 'data' }) }));
     for (const name of names) await kubectl.untilReady(name);
     const pods = await Promise.all(names.map((name) => kubectl.get('pod', name)));
     expect(new Set(pods.map((pod) => pod?.spec.nodeName))).toEqual(new Set(cluster.workers));
