@@ -1,6 +1,6 @@
 import type { Kubectl } from '../e2e/kubectl.ts';
 import { claim, pod, snapshot } from '../e2e/objects.ts';
-import { type Bench, interleave, timed } from './bench.ts';
+import { type Bench, interleave, timed, uniqueName } from './bench.ts';
 import { medianResult, type Result } from './results.ts';
 import { percentile } from './statistics.ts';
 
@@ -24,6 +24,8 @@ export const waitFor = (kubectl: Kubectl, what: string, condition: string) =>
 
 /** How long each thing took of one volume, in ms. */
 interface Durations {
+  /** What kubectl itself takes to have something made and to wait for it. */
+  kubectl: number;
   running: number;
   snapshot: number;
   restored: number;
@@ -32,43 +34,23 @@ interface Durations {
 /** One volume at a time, of each driver in turns. */
 export async function measureOne(bench: Bench, kubectl: Kubectl, drivers: readonly Driver[]): Promise<Result[]> {
   const { effort, say, signal } = bench;
-  let round = 0;
   const measures = drivers.map((driver) => async () => {
     signal.throwIfAborted();
     say(`kind: one volume of ${driver.who}`);
     return measureVolume(kubectl, driver);
   });
-  const own = async () => {
-    const name = `round-${++round}`;
-    const { ms } = await timed(async () => {
-      await kubectl.apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name } });
-      await waitFor(kubectl, `configmap/${name}`, 'jsonpath={.kind}=ConfigMap');
-    });
-    return { running: ms, snapshot: ms, restored: ms };
-  };
-  const [alone = [], ...of] = await interleave(effort.calls / 4, [own, ...measures]);
+  const durations = await interleave(effort.calls / 4, measures);
+  const all = (what: keyof Durations, of: readonly Durations[]) => of.map((each) => each[what]);
   return [
-    medianResult(
-      'kubectl alone: apply, and wait for what is so',
-      'ms',
-      alone.map(({ running }) => running),
-    ),
+    medianResult('kubectl alone: apply, and wait for what is so', 'ms', all('kubectl', durations.flat())),
     ...drivers.flatMap(({ who }, index) => {
-      const all = of[index] ?? [];
-      const running = all.map((each) => each.running);
+      const own = durations[index] ?? [];
+      const running = all('running', own);
       return [
         medianResult(`${who}: a claim and its pod, until the pod is ready`, 'ms', running),
         medianResult(`${who}: the same, 95 of 100`, 'ms', [percentile(running, 95)]),
-        medianResult(
-          `${who}: a VolumeSnapshot, until it can be used`,
-          'ms',
-          all.map((each) => each.snapshot),
-        ),
-        medianResult(
-          `${who}: a restore, until it is bound`,
-          'ms',
-          all.map((each) => each.restored),
-        ),
+        medianResult(`${who}: a VolumeSnapshot, until it can be used`, 'ms', all('snapshot', own)),
+        medianResult(`${who}: a restore, until it is bound`, 'ms', all('restored', own)),
       ];
     }),
   ];
@@ -77,6 +59,11 @@ export async function measureOne(bench: Bench, kubectl: Kubectl, drivers: readon
 async function measureVolume(kubectl: Kubectl, driver: Driver): Promise<Durations> {
   const { storageClassName, volumeSnapshotClassName } = driver;
   const podOf = (name: string) => pod({ name, claim: name, ...placeOf(driver) });
+  const name = uniqueName('nothing');
+  const alone = await timed(async () => {
+    await kubectl.apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name } });
+    await waitFor(kubectl, `configmap/${name}`, 'jsonpath={.kind}=ConfigMap');
+  });
   const running = await timed(async () => {
     await kubectl.apply(claim({ name: 'one', storageClassName }), podOf('one'));
     await waitFor(kubectl, 'pod/one', isReady);
@@ -91,10 +78,10 @@ async function measureVolume(kubectl: Kubectl, driver: Driver): Promise<Duration
     await kubectl.apply(claim({ name: 'restored', storageClassName, dataSource }), podOf('restored'));
     await waitFor(kubectl, 'pvc/restored', isBound);
   });
-  for (const name of ['restored', 'one']) await kubectl.remove('pod', name);
-  for (const name of ['restored', 'one']) await kubectl.remove('pvc', name);
+  for (const each of ['restored', 'one']) await kubectl.remove('pod', each);
+  for (const each of ['restored', 'one']) await kubectl.remove('pvc', each);
   await kubectl.remove('volumesnapshot', 'one');
-  return { running: running.ms, snapshot: taken.ms, restored: restored.ms };
+  return { kubectl: alone.ms, running: running.ms, snapshot: taken.ms, restored: restored.ms };
 }
 
 const many = 50;
