@@ -4,7 +4,7 @@ import { systemNamespace } from '../cluster/objects.ts';
 import { until } from '../cluster/until.ts';
 import { digestOfHeir } from './heirs.ts';
 import { helm, untilServing } from './installation.ts';
-import { conditionOf, isReady } from './kubectl.ts';
+import { isReady } from './kubectl.ts';
 import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
 import { layersSent } from './transfers.ts';
@@ -94,9 +94,7 @@ stories('imports and transfers that are disturbed', (scene) => {
     const { kubectl, cluster } = scene();
     const [here] = cluster.workers;
     await kubectl.apply(imported('early', `${await originOf(kubectl, 'web')}/later.raw`, await digestOf(), here));
-    await kubectl.untilObject('diskimage', 'early', (found) =>
-      (conditionOf(found, 'Ready')?.message ?? '').includes('answers 404'),
-    );
+    await kubectl.untilSaid('diskimage', 'early', 'answers 404');
     await kubectl.inPod('web', 'ln /srv/www/disk.raw /srv/www/later.raw');
     await kubectl.run(['wait', 'diskimage/early', '--for=condition=Ready', '--timeout=180s'], { timeoutMs: 200_000 });
     await kubectl.remove('diskimage', 'early');
@@ -122,9 +120,7 @@ stories('imports and transfers that are disturbed', (scene) => {
     });
     await underWay(copy);
     await cluster.powerCut(here, async () => {
-      await kubectl.untilObject('diskimage', copy, (image) =>
-        (conditionOf(image, 'Ready')?.message ?? '').includes(`node ${here}`),
-      );
+      await kubectl.untilSaid('diskimage', copy, `node ${here}`);
       expect(await cluster.onNode(there, 'ls /var/lib/lamina/layers')).toBe('');
     });
     await kubectl.untilObject('node', here, isReady, 240_000);

@@ -7,11 +7,10 @@ import { execa } from 'execa';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { selfSignedCertificate } from '../../src/lib/certificate.ts';
-import { systemNamespace } from '../cluster/objects.ts';
 import { sha256 } from '../fakes/image-registry.ts';
 import { digestOfHeir } from './heirs.ts';
 import { conditionOf, type Kubectl } from './kubectl.ts';
-import { diskImage, pod } from './objects.ts';
+import { diskImage, importRights, pod } from './objects.ts';
 import { withForwardedPort } from './port-forward.ts';
 import { stories } from './stories.ts';
 
@@ -101,23 +100,11 @@ stories('a disk image in a registry', (scene) => {
     return diskImage(name, { source: { type: 'registry', registry } });
   };
 
-  async function untilSaid(name: string, words: string): Promise<void> {
-    await scene().kubectl.untilObject('diskimage', name, (image) =>
-      (conditionOf(image, 'Ready')?.message ?? '').includes(words),
-    );
-  }
-
   it('is imported by who may read the Secret, and volumes start from it', { timeout: 300_000 }, async () => {
     const { kubectl } = scene();
     await kubectl.apply(imported('golden', `${repository}:1`));
-    await untilSaid('golden', 'lamina-import');
-    await kubectl.apply({
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'RoleBinding',
-      metadata: { name: 'lamina-import' },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'lamina-import' },
-      subjects: [{ kind: 'ServiceAccount', name: 'lamina-node', namespace: systemNamespace }],
-    });
+    await kubectl.untilSaid('diskimage', 'golden', 'lamina-import');
+    await kubectl.apply(importRights);
     await kubectl.run(['wait', 'diskimage/golden', '--for=condition=Ready', '--timeout=110s']);
     expect((await kubectl.get('diskimage', 'golden'))?.status).toMatchObject({ digest: pinned, virtualSize: '64Mi' });
     expect(await digestOfHeir(kubectl, 'golden', content.length)).toBe(sha256(content));

@@ -3,12 +3,11 @@ import type { ServerResponse } from 'node:http';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
 import { selfSignedCertificate } from '../../src/lib/certificate.ts';
-import { systemNamespace } from '../cluster/objects.ts';
 import { sha256 } from '../fakes/image-registry.ts';
 import { ImageServer } from '../fakes/image-server.ts';
 import { digestOfHeir } from './heirs.ts';
 import { conditionOf } from './kubectl.ts';
-import { diskImage } from './objects.ts';
+import { diskImage, importRights } from './objects.ts';
 import { stories } from './stories.ts';
 
 const bytes = 48 * MiB;
@@ -42,12 +41,7 @@ stories('servers of images that fail', (scene) => {
     );
   }
 
-  /** Waits until it says so of itself. */
-  async function untilSaid(name: string, words: string): Promise<void> {
-    await scene().kubectl.untilObject('diskimage', name, (image) =>
-      (conditionOf(image, 'Ready')?.message ?? '').includes(words),
-    );
-  }
+  const untilSaid = (name: string, words: string) => scene().kubectl.untilSaid('diskimage', name, words);
 
   /** Waits until it is ready, and compares what a volume has that starts from it. */
   async function expectWhole(name: string, wanted = content): Promise<void> {
@@ -151,13 +145,7 @@ stories('servers of images that fail', (scene) => {
           metadata: { name: 'images-ca' },
           data: { 'ca.crt': certified.certificate },
         },
-        {
-          apiVersion: 'rbac.authorization.k8s.io/v1',
-          kind: 'RoleBinding',
-          metadata: { name: 'lamina-import' },
-          roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'lamina-import' },
-          subjects: [{ kind: 'ServiceAccount', name: 'lamina-node', namespace: systemNamespace }],
-        },
+        importRights,
       );
       await declare('trusted', { url: there, certificateAuthority: 'images-ca' });
       await expectWhole('trusted');

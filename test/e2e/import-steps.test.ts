@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
@@ -99,11 +99,11 @@ stories('killed at one step after the other of imports and transfers', (scene) =
         await kubectl.run(args, { timeoutMs: 310_000 });
       }
     }
-    const digest = createHash('sha256').update(content).digest('hex');
+    const digest = sha256(content);
     for (const node of cluster.workers) {
       const sums = await cluster.onNode(
         node,
-        `find /var/lib/lamina/layers -name 'data.*' -exec sha256sum {} + | cut -d' ' -f1`,
+        `find /var/lib/lamina/layers -name 'data.*' -exec sha256sum {} + | sed 's/^/sha256:/; s/ .*//'`,
       );
       expect(sums.split('\n'), node).toEqual(names.map(() => digest));
     }

@@ -97,6 +97,11 @@ export class Kubectl {
     );
   }
 
+  /** Waits until an object says that in its condition Ready. @throws with kubectl's description of it */
+  async untilSaid(kind: string, name: string, words: string): Promise<void> {
+    await this.untilObject(kind, name, (object) => (conditionOf(object, 'Ready')?.message ?? '').includes(words));
+  }
+
   /** Waits until a pod can be used. @throws with its description */
   async untilReady(pod: string, timeoutMs?: number): Promise<void> {
     await this.untilObject('pod', pod, isReady, timeoutMs);

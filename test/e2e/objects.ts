@@ -106,6 +106,15 @@ export function statefulSet({ name, replicas, script, claim: { spec } }: Statefu
   };
 }
 
+/** Lets imports read the Secrets and ConfigMaps of the namespace that it is in. */
+export const importRights = {
+  apiVersion: 'rbac.authorization.k8s.io/v1',
+  kind: 'RoleBinding',
+  metadata: { name: 'lamina-import' },
+  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'lamina-import' },
+  subjects: [{ kind: 'ServiceAccount', name: 'lamina-node', namespace: cluster.systemNamespace }],
+};
+
 export function diskImage(name: string, spec: object) {
   return { apiVersion: 'lamina.storage/v1alpha1', kind: 'DiskImage', metadata: { name }, spec };
 }
