@@ -1,7 +1,13 @@
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { diskSpace, poolFilesystem } from '../src/host/disk-space.ts';
-import { createLoopDevice, type FileIdentity, fileIdentity, listLoopDevices } from '../src/host/loop.ts';
+import {
+  createLoopDevice,
+  type FileIdentity,
+  fileIdentity,
+  fileOfLoopDevice,
+  listLoopDevices,
+} from '../src/host/loop.ts';
 import { formatBytes } from '../src/lib/bytes.ts';
 import { ifErrno } from '../src/lib/errors.ts';
 import { run } from '../src/lib/exec.ts';
@@ -127,12 +133,16 @@ async function ownLoopDevices(directory: string, { poolImage }: { poolImage: boo
     [...(await filesIn(directory, false)), ...(await filesIn(`${directory}/pool`, true))].map(identify),
   );
   const exports = (await mountsBelow(directory)).filter(({ filesystem }) => filesystem.startsWith('fuse'));
-  const devices = (await listLoopDevices()).filter(({ backing }) => {
-    const isOn = (file: FileIdentity | null) => file?.inode === backing.inode && file.device === backing.device;
-    if (isOn(image)) return poolImage;
-    return files.some(isOn) || exports.some(({ device }) => device === backing.device);
-  });
-  return devices.map((device) => device.path);
+  const isOwn = async ({ path: device }: { path: string }) => {
+    // What does not answer is somebody else's: nothing hangs in a workspace that is looked at.
+    const backing = await fileOfLoopDevice(device, 5000).catch(() => null);
+    const isOn = (file: FileIdentity | null) => file?.inode === backing?.inode && file?.device === backing?.device;
+    if (backing === null || isOn(image)) return backing !== null && poolImage;
+    return files.some(isOn) || exports.some(({ device: number }) => number === backing.device);
+  };
+  const devices = await listLoopDevices();
+  const own = await Promise.all(devices.map(isOwn));
+  return devices.filter((_, index) => own[index]).map((device) => device.path);
 }
 
 async function filesIn(directory: string, recursive: boolean): Promise<string[]> {

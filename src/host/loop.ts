@@ -7,6 +7,8 @@ import { pollUntil } from '../lib/poll.ts';
 import { deviceNumber, readAttribute, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
+/** For a device that is most likely somebody else's. */
+const namelessWaitMs = 5000;
 const discardLimit = 'queue/discard_max_bytes';
 /** For others' short looks at a device (blkid, udev) to end. */
 const releaseMs = 3000;
@@ -33,12 +35,35 @@ const listing = z.object({
 export interface LoopDevice {
   /** `/dev/loop3` */
   path: string;
-  backing: FileIdentity;
+  /**
+   * Of its file when it was opened, in the mount namespace and below the mount that it was opened by: `/` for a file that
+   * is a mount itself, as an export is, once that mount is gone.
+   */
+  fileName: string;
 }
 
-/** All loop devices whose file the kernel can still ask for. */
+/**
+ * All loop devices of the machine that have a file. Reads /sys only: whoever asks a device for its file's identity waits
+ * for that file's system, which may be anybody's FUSE daemon that hangs.
+ */
 export async function listLoopDevices(): Promise<LoopDevice[]> {
-  return (await listAll()).flatMap(({ path: device, backing }) => (backing ? [{ path: device, backing }] : []));
+  const names = (await readdir('/sys/block')).filter((name) => /^loop[0-9]+$/.test(name));
+  const devices = names.map(async (name) => {
+    const device = path.join('/dev', name);
+    const fileName = await backingName(device);
+    return fileName === null ? [] : [{ path: device, fileName }];
+  });
+  return (await Promise.all(devices)).flat();
+}
+
+/**
+ * What the file of a loop device is, as its file system says now; null where that is dead, or the device was taken away
+ * meanwhile. @throws LaminaError `timeout` where the file system does not answer
+ */
+export async function fileOfLoopDevice(device: string, waitMs = timeoutMs): Promise<FileIdentity | null> {
+  const args = ['--json', '--list', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN', device];
+  const stdout = await run('losetup', args, { timeoutMs: waitMs }).then((done) => done.stdout, ifNotThere);
+  return stdout.trim() === '' ? null : (parseLoopDevices(stdout)[0]?.backing ?? null);
 }
 
 /** @param json what `losetup --json --list` prints with the columns NAME, BACK-INO and BACK-MAJ:MIN. */
@@ -50,34 +75,34 @@ export function parseLoopDevices(json: string): { path: string; backing: FileIde
   });
 }
 
-async function listAll(): Promise<ReturnType<typeof parseLoopDevices>> {
-  return list([]);
-}
-
-async function list(devices: string[]): Promise<ReturnType<typeof parseLoopDevices>> {
-  const args = ['--json', '--list', '--output', 'NAME,BACK-INO,BACK-MAJ:MIN', ...devices];
-  const { stdout } = await run('losetup', args, { timeoutMs });
-  return stdout.trim() === '' ? [] : parseLoopDevices(stdout);
-}
-
-/** Path of the loop device on what `backing` identifies, or null. Waits for every FUSE daemon below any loop device. */
-export async function findLoopDeviceOn(backing: FileIdentity): Promise<string | null> {
-  return (await listLoopDevices()).find((device) => isSame(device.backing, backing))?.path ?? null;
+/** Path of the loop device on a file, or null. Asks only devices on files of that name. */
+export async function findLoopDevice(file: string): Promise<string | null> {
+  const identity = await fileIdentity(file);
+  for (const { path: device, fileName } of await listLoopDevices()) {
+    if (canBeSameFile(fileName, file) && isSame(await fileOfLoopDevice(device), identity)) return device;
+  }
+  return null;
 }
 
 /**
- * Path of the loop device on a file, or null. Asks only devices on files of that name: the kernel asks the file system
- * for a file's identity, and a FUSE daemon that hangs would hold up what has nothing to do with it.
+ * Path of the loop device on the file that a FUSE file system is mounted at, or null. Asks devices on files of that name,
+ * dead ones too, and then those that have lost their names: whether ours is one of these, only an answer of each can tell.
+ * @throws LaminaError `timeout` where ours was not found and one of them does not answer
  */
-export async function findLoopDevice(file: string): Promise<string | null> {
-  const identity = await fileIdentity(file);
-  const names = (await readdir('/sys/block')).filter((name) => /^loop[0-9]+$/.test(name));
-  for (const device of names.map((name) => path.join('/dev', name))) {
-    const name = await backingName(device);
-    if (name === null || !canBeSameFile(name, file)) continue;
-    const [found] = await list([device]).catch(ifNotThere);
-    if (found?.backing && isSame(found.backing, identity)) return device;
+export async function findLoopDeviceOnExport(file: string, identity: FileIdentity): Promise<string | null> {
+  const devices = await listLoopDevices();
+  for (const { path: device, fileName } of devices) {
+    if (!canBeSameFile(fileName, file)) continue;
+    const found = await fileOfLoopDevice(device);
+    if (found === null ? fileName === file : isSame(found, identity)) return device;
   }
+  const nameless = devices.filter(({ fileName }) => fileName === '/').map(({ path: device }) => device);
+  const answers = await Promise.allSettled(
+    nameless.map(async (device) => isSame(await fileOfLoopDevice(device, namelessWaitMs), identity)),
+  );
+  const own = nameless.find((_, index) => (answers[index] as PromiseFulfilledResult<boolean>).value);
+  if (own !== undefined) return own;
+  for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
   return null;
 }
 
@@ -93,25 +118,14 @@ export function canBeSameFile(one: string, other: string): boolean {
   return depth > 0 && short.slice(-depth).join('/') === long.slice(-depth).join('/');
 }
 
-function isSame(one: FileIdentity, other: FileIdentity): boolean {
-  return one.inode === other.inode && one.device === other.device;
+function isSame(one: FileIdentity | null, other: FileIdentity): boolean {
+  return one?.inode === other.inode && one.device === other.device;
 }
 
 /** Taken away meanwhile. */
-function ifNotThere(error: unknown): [] {
-  if (toolFailure(error)) return [];
+function ifNotThere(error: unknown): '' {
+  if (toolFailure(error)) return '';
   throw error;
-}
-
-/**
- * Path of a loop device whose file the kernel cannot ask for any more, by the name the file had when it was opened. Good
- * only for files in a directory of our own.
- */
-export async function findOrphanedLoopDevice(file: string): Promise<string | null> {
-  for (const device of await listAll()) {
-    if (device.backing === null && (await backingName(device.path)) === file) return device.path;
-  }
-  return null;
 }
 
 /**

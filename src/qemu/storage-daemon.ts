@@ -8,6 +8,13 @@ import type { BlockdevOptions } from './blockdev.ts';
 export const exportId = 'disk';
 const iothreadId = 'io';
 
+/**
+ * An export keeps to its own thread. Without `fixed-iothread` QEMU 10.0 moves it to the main thread when an image has
+ * grown, and waits for requests in flight meanwhile, which wait for the lock of the graph that it holds: now and then
+ * neither ever goes on (docs/adr/0020-exports-stay-on-their-thread.md).
+ */
+const ownThread = { iothread: iothreadId, 'fixed-iothread': true };
+
 /** A FUSE export shows `nodeName` as the regular file `mountpoint`, which must exist. */
 export function fuseExportArgs(nodeName: string, mountpoint: string): string[] {
   return [
@@ -20,7 +27,7 @@ export function fuseExportArgs(nodeName: string, mountpoint: string): string[] {
       writable: true,
       growable: false,
       'allow-other': 'off',
-      iothread: iothreadId,
+      ...ownThread,
     }),
   ];
 }
@@ -34,7 +41,7 @@ export function nbdExportArgs(nodeName: string, socketPath: string, connections:
     'node-name': nodeName,
     name: exportId,
     writable,
-    iothread: iothreadId,
+    ...ownThread,
   };
   return ['--nbd-server', JSON.stringify(server), '--export', JSON.stringify(nbdExport)];
 }

@@ -13,7 +13,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { engineSteps } from '../../src/engine/attach/steps.ts';
 import { blockDeviceSizeBytes } from '../../src/host/block-device.ts';
-import { hasDirectIo, listLoopDevices } from '../../src/host/loop.ts';
+import { fileOfLoopDevice, hasDirectIo, listLoopDevices } from '../../src/host/loop.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
@@ -211,8 +211,9 @@ describe('broken off at any step', () => {
 
   /** All devices on the same file as `device`. */
   async function devicesOf(device: string) {
+    const own = await fileOfLoopDevice(device);
     const all = await listLoopDevices();
-    const own = all.find((candidate) => candidate.path === device);
-    return all.filter((candidate) => JSON.stringify(candidate.backing) === JSON.stringify(own?.backing));
+    const files = await Promise.all(all.map((candidate) => fileOfLoopDevice(candidate.path)));
+    return files.filter((file) => JSON.stringify(file) === JSON.stringify(own));
   }
 });

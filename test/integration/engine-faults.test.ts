@@ -1,8 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
+import { removeLoopDevice } from '../../src/host/loop.ts';
+import { createReadOnlyLoop, listReadOnlyLoops } from '../../src/host/read-only-loop.ts';
 import { runSupervisor } from '../../src/engine/supervisor/supervisor.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
@@ -102,32 +105,67 @@ it('reports a daemon that hangs, again when it goes on, and can detach it', asyn
   expect(await attacher.find(request())).toBeNull();
 });
 
-it('attaches other disks while a daemon hangs, though the kernel waits for it when asked for its devices', async () => {
+it.each([
+  { other: 'raw', device: 'of a known name' },
+  { other: 'qcow2', device: 'of a known name' },
+  // As after a restart of the plugin that had the export mounted.
+  { other: 'qcow2', device: 'that has lost its name' },
+] as const)('attaches another disk, $other, while the daemon below a device $device hangs', async (story) => {
   const attacher = await bench.attacher();
   await attacher.attach(request());
   const daemon = await bench.daemonPid(diskId);
+  const { exportFile } = runDirectory(bench.runDir).daemon(daemonIdOf(diskId));
+  if (story.device === 'that has lost its name') sh('umount', '--lazy', exportFile);
   process.kill(daemon, 'SIGSTOP');
-  const isListed = () => sh('timeout', '-s', 'KILL', '0.5', 'losetup', '--list', '--output', 'BACK-INO');
-  // The kernel keeps what it knows of the file for a second.
-  await expect
-    .poll(
-      () =>
-        Promise.resolve()
-          .then(isListed)
-          .then(
-            () => true,
-            () => false,
-          ),
-      { timeout: 10_000 },
-    )
-    .toBe(false);
-  const other = { diskId: 'other', chain: [bench.image('raw', size)], viaEngine: false, discard: true };
+  // The kernel waits for it when it is asked for all devices.
+  // It keeps what it knows of the file for a second.
+  await expect.poll(() => isAnswered('losetup', '--list', '--output', 'BACK-INO'), { timeout: 10_000 }).toBe(false);
+  const other = { diskId: 'other', chain: [bench.image(story.other, size)], viaEngine: false, discard: true };
   const device = await attacher.attach(other);
   expect(await attacher.find(other)).toMatchObject({ device });
+  const readOnly = await createReadOnlyLoop(device.path);
+  expect(await listReadOnlyLoops(device.path)).toEqual([readOnly]);
+  await removeLoopDevice(readOnly);
   await attacher.detach(other);
   process.kill(daemon, 'SIGCONT');
   await attacher.detach(request());
 });
+
+it('makes no second device where one without a name that hangs could be the first', async () => {
+  const attacher = await bench.attacher();
+  const exportOf = (id: string) => runDirectory(bench.runDir).daemon(daemonIdOf(id)).exportFile;
+  await attacher.attach(request());
+  const hanging = await bench.daemonPid(diskId);
+  sh('umount', '--lazy', exportOf(diskId));
+  const other = { diskId: 'other', chain: [bench.image('qcow2', size)], viaEngine: false, discard: true };
+  const cutAt = (at: string) => (step: string) => {
+    if (step === at) throw new Error('cut');
+  };
+  const cutOff = async (at: string) =>
+    expect((await bench.attacher({ checkpoint: cutAt(at) })).attach(other)).rejects.toThrow('cut');
+
+  await cutOff('attach-engine/daemon-started');
+  process.kill(hanging, 'SIGSTOP');
+  await expect.poll(() => isAnswered('losetup', '--list', '--output', 'BACK-INO'), { timeout: 10_000 }).toBe(false);
+  await expect(attacher.attach(other)).rejects.toMatchObject({ code: 'timeout' });
+  process.kill(hanging, 'SIGCONT');
+
+  // By a mount that is gone afterwards, as that of a plugin that was restarted.
+  sh('mount', '--bind', exportOf('other'), exportOf('other'));
+  await cutOff('attach-engine/device-made');
+  sh('umount', '--lazy', exportOf('other'));
+  const first = (await attacher.find(other))?.device;
+  process.kill(hanging, 'SIGSTOP');
+  expect(await attacher.attach(other)).toEqual(first);
+  process.kill(hanging, 'SIGCONT');
+  await attacher.detach(other);
+  await attacher.detach(request());
+});
+
+/** Whether a program ends by itself within half a second. */
+function isAnswered(...command: string[]): boolean {
+  return spawnSync('timeout', ['-s', 'KILL', '0.5', ...command]).status === 0;
+}
 
 it('serves on when the supervisor is killed, and a new one takes over its daemons', async () => {
   const attacher = await bench.attacher();

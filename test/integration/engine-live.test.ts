@@ -124,6 +124,24 @@ it('grows a disk whose head was switched', async () => {
   await attacher.detach({ diskId, chain: [overlay, base] });
 });
 
+it('serves a disk that has grown by the thread of its export, never by the one that changes the graph', async () => {
+  const attacher = await bench.attacher();
+  const layer = bench.image('qcow2', size);
+  const { path: device } = await attacher.attach({ diskId, chain: [layer], viaEngine: false, discard: true });
+  await attacher.resize({ diskId, chain: [layer] }, 2 * size);
+  const pid = await bench.daemonPid(diskId);
+  const written = () => ({
+    byAll: writtenBytes(`/proc/${pid}/io`),
+    byMain: writtenBytes(`/proc/${pid}/task/${pid}/io`),
+  });
+  const before = written();
+  sh('dd', `if=${device}`, 'of=/dev/null', 'bs=1M', 'count=32', 'iflag=direct', 'status=none');
+  const after = written();
+  expect(after.byAll - before.byAll).toBeGreaterThanOrEqual(32 * MiB);
+  expect(after.byMain - before.byMain).toBeLessThan(MiB);
+  await attacher.detach({ diskId, chain: [layer] });
+});
+
 it('says that a disk without a daemon is not attached', async () => {
   const attacher = await bench.attacher();
   expect(await attacher.activeHead(diskId)).toBeNull();
@@ -131,6 +149,11 @@ it('says that a disk without a daemon is not attached', async () => {
   await expect(attacher.prepareHead(diskId, overlay, true)).rejects.toMatchObject({ code: 'not-attached' });
   await expect(attacher.resize({ diskId, chain: [overlay] }, size)).rejects.toMatchObject({ code: 'not-attached' });
 });
+
+/** What was written to files of all kinds, replies to the kernel's FUSE requests among them. */
+function writtenBytes(ioFile: string): number {
+  return Number(/^wchar: (\d+)$/m.exec(readFileSync(ioFile, 'utf8'))?.[1]);
+}
 
 function contentOf(layer: ChainLayer): Buffer {
   const file = `${layer.path}.raw`;

@@ -42,11 +42,14 @@ export class EngineAttachment {
   async attach(request: AttachRequest, access: FileAccess): Promise<string> {
     const { client, checkpoint } = this.#options;
     const paths = client.pathsOf(request.diskId);
-    const running = (await client.findDaemon(request.diskId)) ?? (await this.#startDaemon(request, access));
+    const found = await client.findDaemon(request.diskId);
+    const running = found ?? (await this.#startDaemon(request, access));
     requireAnswers(running);
     checkpoint('attach-engine/daemon-started');
     const backend = this.#backends[backendOf(running)];
-    const device = (await backend.findDevice(paths)) ?? (await backend.makeDevice(paths));
+    // On a new export there is nothing to look for.
+    const earlier = found ? await backend.findDevice(paths) : null;
+    const device = earlier ?? (await backend.makeDevice(paths));
     await backend.refuseClosing(device);
     checkpoint('attach-engine/device-made');
     await backend.recordDevice(paths, device);

@@ -8,8 +8,7 @@ import { blockDeviceSequence, blockDeviceSizeBytes } from '../../host/block-devi
 import { findFuseMount, setMaxBackground } from '../../host/fuse-mount.ts';
 import {
   createLoopDevice,
-  findLoopDeviceOn,
-  findOrphanedLoopDevice,
+  findLoopDeviceOnExport,
   hasBacking,
   refreshLoopCapacity,
   refuseClosing,
@@ -50,8 +49,7 @@ export class FuseBackend implements EngineBackend {
     if (recorded !== null) return recorded;
     const device = await findFuseMount(paths.exportFile);
     if (device === null) return null;
-    const onExport = await findLoopDeviceOn({ inode: exportInode, device });
-    return onExport ?? findOrphanedLoopDevice(paths.exportFile);
+    return findLoopDeviceOnExport(paths.exportFile, { inode: exportInode, device });
   }
 
   refuseClosing(device: string): Promise<void> {

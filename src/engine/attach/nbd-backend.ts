@@ -19,8 +19,10 @@ export class NbdBackend implements EngineBackend {
     return findNbdDevice(paths.nbdSocket);
   }
 
-  makeDevice(paths: DaemonPaths): Promise<string> {
+  async makeDevice(paths: DaemonPaths): Promise<string> {
     const { nbdSocket } = paths;
+    const leftOver = await findNbdDevice(nbdSocket);
+    if (leftOver !== null) return leftOver;
     return connectNbdDevice({ socketPath: nbdSocket, exportName: exportId, connections, identifier: nbdSocket });
   }
 

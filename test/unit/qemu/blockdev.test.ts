@@ -54,8 +54,14 @@ describe('arguments of the storage daemon', () => {
       mountpoint: '/run/export',
       writable: true,
       iothread: 'io',
+      'fixed-iothread': true,
     });
-    expect(parse(nbdExportArgs('l1', '/run/nbd.sock', 4))).toMatchObject({ type: 'nbd', name: 'disk', iothread: 'io' });
+    expect(parse(nbdExportArgs('l1', '/run/nbd.sock', 4))).toMatchObject({
+      type: 'nbd',
+      name: 'disk',
+      iothread: 'io',
+      'fixed-iothread': true,
+    });
   });
 
   it('serve NBD on the unix socket', () => {
