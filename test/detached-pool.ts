@@ -56,7 +56,6 @@ export async function openDetachedPool(
     const pool = await loadPool(locked, { checkpoint, logger: silentLogger });
     await recoverDetached(pool);
     const space = new SpaceGuard(pool, { reservedFraction: 0, overcommit: 1e6, criticalFraction: 0, ...policy });
-    const compactor = new Compactor(pool, silentLogger);
     const context = {
       pool,
       space,
@@ -65,6 +64,7 @@ export async function openDetachedPool(
       freezer: noFreezer,
       logger: silentLogger,
     };
+    const compactor = new Compactor(context);
     const disks = new Disks(context, compactor.wake);
     const images = new Images(context, compactor.wake);
     return { directory, pool, context, disks, images, space, compactor, release: locked.release };
@@ -86,6 +86,7 @@ const neverAttached: Attacher = {
   prepareHead: refuse,
   switchHead: refuse,
   activeHead: async () => null,
+  followMerges: refuse,
   daemonDiskIds: async () => [],
 };
 

@@ -22,6 +22,12 @@ export class KeyedLock {
     }
   }
 
+  /** `run` for several keys, taken in the order of their names, so that two callers never wait for each other. */
+  async runAll<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
+    const [first, ...rest] = [...new Set(keys)].sort();
+    return first === undefined ? work() : this.run(first, () => this.runAll(rest, work));
+  }
+
   /** Runs `work` now, or throws `busy` where somebody holds `key`. */
   async tryRun<T>(key: string, work: () => Promise<T>): Promise<T> {
     if (this.isHeld(key)) {

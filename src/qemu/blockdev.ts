@@ -26,6 +26,11 @@ export type BlockdevOptions = Readonly<Record<string, unknown>>;
 const maxNodeNameBytes = 31;
 const fileNodePrefix = 'f-';
 
+/** Whether a node is the file below an image's node. */
+export function isFileNode(nodeName: string): boolean {
+  return nodeName.startsWith(fileNodePrefix);
+}
+
 /**
  * Options of blockdev-add for an image, with every driver named and the backing given: QEMU neither probes a format nor
  * follows a path in a header.

@@ -15,6 +15,18 @@ const exports = z.array(
   z.object({ id: z.string(), type: z.string(), 'node-name': z.string(), 'shutting-down': z.boolean() }),
 );
 
+const blockGraph = z.object({
+  nodes: z.array(z.object({ id: z.number(), type: z.string(), name: z.string() })),
+  edges: z.array(z.object({ name: z.string(), parent: z.number(), child: z.number() })),
+});
+
+export interface BlockGraph {
+  /** Node names. */
+  nodes: string[];
+  /** Which node each has as its backing, if any. */
+  backings: ReadonlyMap<string, string>;
+}
+
 export interface BlockNode {
   nodeName: string;
   driver: string;
@@ -83,6 +95,19 @@ export class QmpClient {
       filename: node.image.filename,
       virtualSizeBytes: node.image['virtual-size'],
     }));
+  }
+
+  async queryBlockGraph(): Promise<BlockGraph> {
+    // Nothing else tells which node is the backing of which before QEMU 10.1.
+    const reply = await this.#execute('x-debug-query-block-graph');
+    const { nodes, edges } = parseReply(blockGraph, 'x-debug-query-block-graph', reply);
+    const drivers = nodes.filter(({ type }) => type === 'block-driver');
+    const names = new Map(drivers.map(({ id, name }) => [id, name]));
+    const backings = edges.filter(({ name }) => name === 'backing');
+    return {
+      nodes: [...names.values()],
+      backings: new Map(backings.map(({ parent, child }) => [names.get(parent) ?? '', names.get(child) ?? ''])),
+    };
   }
 
   async queryBlockExports(): Promise<BlockExport[]> {

@@ -91,7 +91,7 @@ async function assemble(options: LocalPoolOptions, { pool, client, runDir, relea
     logger,
   };
   await recoverDisks(context);
-  const compactor = new Compactor(pool, logger, onMerged);
+  const compactor = new Compactor(context, onMerged);
   compactor.wake();
   const disks = new Disks(context, compactor.wake);
   const images = new Images(context, compactor.wake);

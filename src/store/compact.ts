@@ -4,11 +4,11 @@ import { diskSpace } from '../host/disk-space.ts';
 import { LaminaError } from '../lib/errors.ts';
 import { syncDirectory, syncFile } from '../lib/fs-records.ts';
 import { checkImage, rebaseImage } from '../qemu/qemu-img.ts';
-import { chainIds, childrenOf } from './graph.ts';
+import { childrenOf } from './graph.ts';
 import { assertNotCutOff } from './inspect-layer.ts';
 import { backingPath, mergeName } from './layout.ts';
 import type { Pool } from './pool.ts';
-import type { LayerId, LayerRecord } from './records.ts';
+import type { DiskId, LayerId, LayerRecord } from './records.ts';
 
 /** Two neighbours of a chain that can become one: nothing names `lower`, and `upper` is its only child. */
 export interface Merge {
@@ -18,35 +18,18 @@ export interface Merge {
   costBytes: number;
 }
 
-/** Chains longer than this are merged whatever it costs. */
-export const maxChainDepth = 16;
-/** A lower layer is worth rewriting up to this many times the size of what is merged into it, as in an LSM tree. */
+/**
+ * A lower layer is worth rewriting up to this many times the size of what is merged into it, as in an LSM tree. So layers
+ * that nothing names are few between two that are named: each is more than four times as big as the next.
+ */
 const worthwhileFactor = 4;
 
-/**
- * The cheapest merge worth doing now, or null. Small neighbours first; a big base is not rewritten for a small gain
- * unless its chain is too deep.
- */
+/** The cheapest merge worth doing now, or null. Small neighbours first; a big base is not rewritten for a small gain. */
 export async function nextMerge(pool: Pool): Promise<Merge | null> {
   const candidates = await mergeCandidates(pool);
-  const depth = new Map([...pool.layers.keys()].map((id) => [id, chainIds(pool.layers, id).length]));
-  const deepest = deepestAbove(pool, depth);
-  const worthwhile = candidates.filter(({ merge, lowerBytes, upperBytes }) => {
-    return lowerBytes <= upperBytes * worthwhileFactor || (deepest.get(merge.upper) ?? 0) > maxChainDepth;
-  });
+  const worthwhile = candidates.filter(({ lowerBytes, upperBytes }) => lowerBytes <= upperBytes * worthwhileFactor);
   worthwhile.sort((a, b) => a.merge.costBytes - b.merge.costBytes);
   return worthwhile[0]?.merge ?? null;
-}
-
-/** For every layer the depth of the deepest chain it is part of. */
-function deepestAbove(pool: Pool, depth: Map<LayerId, number>): Map<LayerId, number> {
-  const deepest = new Map<LayerId, number>();
-  for (const id of pool.layers.keys()) {
-    for (const below of chainIds(pool.layers, id)) {
-      deepest.set(below, Math.max(deepest.get(below) ?? 0, depth.get(id) ?? 0));
-    }
-  }
-  return deepest;
 }
 
 async function mergeCandidates(pool: Pool) {
@@ -57,7 +40,6 @@ async function mergeCandidates(pool: Pool) {
     const [only, ...others] = children.get(lower.id) ?? [];
     const upper = only && others.length === 0 ? pool.layers.get(only) : undefined;
     if (!upper?.sealed || !lower.sealed || roots.has(lower.id)) continue;
-    if (pool.isOpen(upper.id)) continue;
     const [lowerBytes, upperBytes] = await Promise.all([allocatedBytes(pool, lower), allocatedBytes(pool, upper)]);
     found.push({
       merge: { lower: lower.id, upper: upper.id, costBytes: lowerBytes + upperBytes },
@@ -73,14 +55,25 @@ async function allocatedBytes(pool: Pool, layer: LayerRecord): Promise<number> {
 }
 
 /**
+ * Runs `work`, which exchanges the files of some layers, while none of `disks`, which are attached with these open, is
+ * attached, detached or snapshotted; afterwards has their daemons follow where it was done. They go on with the files that
+ * they have open until then, which hold the same.
+ */
+export type HoldAttached = (disks: DiskId[], work: () => Promise<boolean>) => Promise<boolean>;
+
+/**
  * Merges `lower` into `upper` beside both, and puts the result in upper's place: whatever refers to upper stays as it
- * is. Gives up, leaving all as it was, where a disk that uses them is attached meanwhile.
+ * is. Gives up, leaving all as it was, where a disk that uses them comes to be attached meanwhile.
  *
  * @param signal ends it where that takes long; all is as it was then
  * @returns whether it was done.
  * @throws LaminaError `pool-full` where there is no room for the copy
  */
-export async function mergeLayers(pool: Pool, merge: Merge, signal: AbortSignal): Promise<boolean> {
+export async function mergeLayers(
+  pool: Pool,
+  merge: Merge,
+  { hold, signal }: { hold: HoldAttached; signal: AbortSignal },
+): Promise<boolean> {
   const { lower, upper } = merge;
   const { availableBytes } = await diskSpace(pool.layout.root);
   if (merge.costBytes > availableBytes / 2) {
@@ -95,7 +88,8 @@ export async function mergeLayers(pool: Pool, merge: Merge, signal: AbortSignal)
       // Deleted, since it was chosen.
       if (pool.layers.get(upper)?.parent !== lower) return false;
       await buildMerged(pool, merge, merged, signal);
-      return swapIn(pool, merge, merged);
+      const attached = pool.attachedWith(upper);
+      return hold(attached, () => swapIn(pool, merge, merged, attached));
     });
   } finally {
     await rm(merged, { force: true });
@@ -124,13 +118,13 @@ async function buildMerged(pool: Pool, { lower, upper }: Merge, merged: string, 
   pool.checkpoint('compact/merge-synced');
 }
 
-async function swapIn(pool: Pool, { lower, upper }: Merge, merged: string): Promise<boolean> {
+async function swapIn(pool: Pool, { lower, upper }: Merge, merged: string, held: DiskId[]): Promise<boolean> {
   const record = pool.layer(upper);
   const others = (childrenOf(pool.layers).get(lower) ?? []).filter((child) => child !== upper);
   const named = pool.roots().includes(lower);
   if (others.length > 0 || named) return false;
   return pool.whileNothingOpens(async () => {
-    if (pool.isOpen(upper)) return false;
+    if (!pool.attachedWith(upper).every((id) => held.includes(id))) return false;
     await rename(merged, pool.layout.layerData(upper, record.format));
     await syncDirectory(pool.layout.layer(upper));
     pool.checkpoint('compact/swapped');

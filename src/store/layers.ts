@@ -105,7 +105,7 @@ function assertNotTooLong(pool: Pool, parent: LayerId | null): void {
   if (parent === null || pool.chain(parent).length < maxChainLayers) return;
   throw new LaminaError(
     'chain-too-long',
-    `layer ${parent} has ${maxChainLayers} layers below and with it, and takes no other: delete snapshots, and have the disks on it unstaged for a while, as layers that nothing names are merged then`,
+    `layer ${parent} has ${maxChainLayers} layers below and with it, and takes no other: delete snapshots: layers that nothing names any more are merged, after which it can be tried again`,
   );
 }
 

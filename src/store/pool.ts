@@ -209,19 +209,21 @@ export class Pool {
   isAttached(id: DiskId): boolean {
     return this.#attached.has(id);
   }
+  attachedDisks(): DiskId[] {
+    return [...this.#attached];
+  }
 
-  /** Runs `work`, which exchanges layer files that isOpen() says nobody has open; no disk is attached meanwhile. */
+  /** Runs `work`, which exchanges layer files; nobody begins to open the layers of a disk meanwhile. */
   async whileNothingOpens<T>(work: () => Promise<T>): Promise<T> {
     return this.#exchange.run('', work);
   }
 
-  /** Whether an attached disk may have the layer open. */
-  isOpen(id: LayerId): boolean {
-    for (const diskId of this.#attached) {
+  /** Attached disks that may have the layer open. */
+  attachedWith(id: LayerId): DiskId[] {
+    return [...this.#attached].filter((diskId) => {
       const disk = this.#disks.get(diskId);
-      if (disk && chainIds(this.#layers, disk.head).includes(id)) return true;
-    }
-    return false;
+      return disk !== undefined && chainIds(this.#layers, disk.head).includes(id);
+    });
   }
 
   /** Removes the layers that nothing leads to. Works on a full disk. */

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { systemNamespace } from '../cluster/objects.ts';
 import { claim, pod } from './objects.ts';
 import { stories } from './stories.ts';
 
@@ -42,5 +43,28 @@ stories('a snapshot while a database commits', (scene) => {
     // And the database has gone on.
     const end = await committed();
     await expect.poll(committed, { timeout: 30_000 }).toBeGreaterThan(end);
+    await kubectl.remove('pod', 'restored-0', 'restored-1');
+    await kubectl.remove('pvc', 'restored-0', 'restored-1');
+  });
+
+  it('leaves no layer behind when it is deleted, and the database goes on meanwhile and whole', async () => {
+    const { kubectl } = scene();
+    const names = ['third', 'fourth', 'fifth', 'sixth'];
+    for (const name of names) await kubectl.snapshot(name, 'database');
+    await kubectl.remove('volumesnapshot', 'first', 'second', ...names);
+    const disk = await kubectl.volumeOf('database');
+    await kubectl
+      .in(systemNamespace)
+      .untilObject('diskimage', disk, ({ status }) => status?.['chainDepth'] <= 3 && status?.['attached'] === true);
+    const committed = async () => Number(await kubectl.inPod('database', 'cat /tmp/committed'));
+    const before = await committed();
+    await expect.poll(committed, { timeout: 30_000 }).toBeGreaterThan(before);
+    await kubectl.remove('pod', 'database');
+    await kubectl.apply(pod({ name: 'reader', claim: 'database' }));
+    await kubectl.untilReady('reader');
+    expect(await kubectl.inPod('reader', 'sqlite3 /data/db "PRAGMA integrity_check"')).toBe('ok');
+    expect(Number(await kubectl.inPod('reader', 'sqlite3 /data/db "SELECT count(*) FROM entry"'))).toBeGreaterThan(
+      before,
+    );
   });
 });

@@ -1,11 +1,11 @@
-import { constants, readFileSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { randomFillSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { QmpClient } from '../../src/qemu/qmp-client.ts';
 import { daemonIdOf, runDirectory } from '../../src/engine/supervisor/run-directory.ts';
-import { KiB, MiB } from '../../src/lib/bytes.ts';
+import { MiB } from '../../src/lib/bytes.ts';
 import type { ChainLayer } from '../../src/store/records.ts';
+import { DeviceWriter } from '../device-writer.ts';
 import { EngineBench, sh } from '../engine-bench.ts';
 
 const size = 64 * MiB;
@@ -17,46 +17,12 @@ beforeEach(() => {
 });
 afterEach(() => bench.close());
 
-/** Overwrites random blocks without a pause, and keeps the bytes that must be on the device. */
-class Writer {
-  readonly expected = Buffer.alloc(size);
-  readonly #handle: FileHandle;
-  readonly #ended: Promise<void>;
-  #stopped = false;
-  writes = 0;
-
-  constructor(handle: FileHandle) {
-    this.#handle = handle;
-    this.#ended = this.#run();
-  }
-
-  static async on(device: string): Promise<Writer> {
-    return new Writer(await open(device, constants.O_RDWR | constants.O_DSYNC));
-  }
-
-  async #run(): Promise<void> {
-    while (!this.#stopped) {
-      const length = 4 * KiB * (1 + (this.writes % 24));
-      const offset = 4 * KiB * ((this.writes * 7919) % ((size - length) / (4 * KiB)));
-      randomFillSync(this.expected, offset, length);
-      await this.#handle.write(this.expected, offset, length, offset);
-      this.writes++;
-    }
-  }
-
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    await this.#ended;
-    await this.#handle.close();
-  }
-}
-
 it('switches heads under writes without losing or mixing a byte', async () => {
   const attacher = await bench.attacher();
   const chain: ChainLayer[] = [bench.image('qcow2', size)];
   const request = () => ({ diskId, chain, viaEngine: false, discard: true });
   const device = await attacher.attach(request());
-  const writer = await Writer.on(device.path);
+  const writer = await DeviceWriter.on(device.path, size);
   for (let turn = 0; turn < 12; turn++) {
     const overlay = bench.image('qcow2', size, { backing: chain[0]! });
     await attacher.prepareHead(diskId, overlay, true);

@@ -89,6 +89,25 @@ async function compaction(scene: Scene): Promise<void> {
   await deleteAll(scene, [volume], []);
 }
 
+/** The same while it stays mounted; the plugin that comes next has the daemon follow. */
+async function liveCompaction(scene: Scene): Promise<void> {
+  const { plugin, ledger } = scene;
+  const volume = await plugin.call((client) => client.createVolume({ name: 'thin', sizeBytes: 64 * MiB }));
+  const target = await publish(scene, volume);
+  const snapshots: string[] = [];
+  for (const name of ['a', 'b', 'c']) {
+    ledger.write(path.join(target, name), fileBytes);
+    snapshots.push((await plugin.call((client) => client.createSnapshot(volume.id, `s-${name}`))).id);
+  }
+  await deleteAll(scene, [], snapshots);
+  await plugin.awaitKill(20_000);
+  ledger.write(path.join(target, 'd'), fileBytes);
+  expect(ledger.differences(target, ['a', 'b', 'c', 'd'])).toEqual([]);
+  await unpublish(scene, volume);
+  await readBack(scene, volume, ['a', 'b', 'c', 'd'], []);
+  await deleteAll(scene, [volume], []);
+}
+
 /** A preallocated raw volume on a plain loop device; on a pool that shares extents it is snapshotted while mounted. */
 async function rawLife(scene: Scene, live: boolean): Promise<void> {
   const { plugin, ledger, mounts } = scene;
@@ -134,6 +153,7 @@ type Story = (scene: Scene) => Promise<void>;
 /** Which story passes through a step; thinLife, where nothing else is said. */
 const stories: Record<string, Story> = {
   compact: compaction,
+  'follow-chain': liveCompaction,
   'attach-loop': (scene) => rawLife(scene, false),
   'resize-loop': (scene) => rawLife(scene, false),
   'publish-read-only': readOnlyLife,

@@ -5,7 +5,6 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
 import { assertNobodyWrites } from '../../src/engine/disks/live-disk.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
-import { maxChainDepth } from '../../src/store/compact.ts';
 import { maxChainLayers } from '../../src/store/layers.ts';
 import {
   anySize,
@@ -120,14 +119,14 @@ describe('the store', () => {
 
   it('merges what deleted snapshots leave, and bounds the chain', async () => {
     await create('a');
-    for (let n = 0; n < maxChainDepth + 8; n++) {
+    for (let n = 0; n < 24; n++) {
       writePattern(opened, 'a', n + 1, n * MiB, MiB);
       await opened.disks.createSnapshot({ name: `s${n}`, diskId: 'a' });
     }
-    for (let n = 0; n < maxChainDepth + 8; n++) await opened.disks.deleteSnapshot(`s${n}`);
+    for (let n = 0; n < 24; n++) await opened.disks.deleteSnapshot(`s${n}`);
     await opened.compactor.settled();
     expect(opened.pool.chain(headOf('a').id).length).toBeLessThanOrEqual(3);
-    for (let n = 0; n < maxChainDepth + 8; n++) expectPattern(opened, headOf('a').id, n + 1, n * MiB, MiB);
+    for (let n = 0; n < 24; n++) expectPattern(opened, headOf('a').id, n + 1, n * MiB, MiB);
   });
 
   it('does not rewrite a big base for a small gain', async () => {

@@ -7,7 +7,7 @@ import type { ChainLayer } from '../../store/records.ts';
 import type { Attacher, Attachment, AttachRequest, BlockDevice } from './attachment.ts';
 import type { DataPath } from './data-path.ts';
 import { EngineAttachment } from './engine-attachment.ts';
-import { activeHead, addOverlay, switchToOverlay } from './live-operations.ts';
+import { activeHead, addOverlay, followMerges, switchToOverlay } from './live-operations.ts';
 import { LoopBackend } from './loop-backend.ts';
 import type { EngineStep } from './steps.ts';
 import type { SupervisorClient } from '../supervisor/supervisor-client.ts';
@@ -26,12 +26,14 @@ export class QemuAttacher implements Attacher {
   readonly #loop: LoopBackend;
   readonly #engine: EngineAttachment;
   readonly #imageDirectIo: boolean;
+  readonly #checkpoint: Checkpoint<EngineStep>;
   readonly #locks = new KeyedLock();
 
   constructor(options: QemuAttacherOptions) {
     const { client, dataPath, checkpoint } = options;
     this.#client = client;
     this.#imageDirectIo = dataPath.imageDirectIo;
+    this.#checkpoint = checkpoint;
     this.#loop = new LoopBackend({ directIo: dataPath.rawDirectIo, checkpoint });
     this.#engine = new EngineAttachment({ client, dataPath, checkpoint });
   }
@@ -97,6 +99,14 @@ export class QemuAttacher implements Attacher {
     if (!daemon) return null;
     await this.#engine.requireRunning(diskId);
     return activeHead(this.#client.pathsOf(diskId).operationsSocket);
+  }
+
+  followMerges({ diskId, chain, discard }: AttachRequest): Promise<boolean> {
+    return this.#locks.run(diskId, async () => {
+      await this.#engine.requireRunning(diskId);
+      const following = { chain, access: this.#fileAccess(discard), checkpoint: this.#checkpoint };
+      return followMerges(this.#client.pathsOf(diskId).operationsSocket, following);
+    });
   }
 
   async daemonDiskIds(): Promise<string[]> {

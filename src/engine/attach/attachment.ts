@@ -46,6 +46,11 @@ export interface Attacher {
   switchHead(diskId: string, overlayLayerId: string): Promise<void>;
   /** Id of the layer the daemon writes to, or null where the disk has no daemon. @throws `engine-dead`, `engine-unresponsive` */
   activeHead(diskId: string): Promise<string | null>;
+  /**
+   * Has the daemon read layers below the head as they were merged since it opened them, and let go of the former files.
+   * Idempotent. @returns whether it does: not while a snapshot is unfinished. @throws `engine-dead`, `engine-unresponsive`
+   */
+  followMerges(request: Pick<AttachRequest, 'diskId' | 'chain' | 'discard'>): Promise<boolean>;
   /** Ids of all disks that the supervisor has a daemon or the remains of one for. */
   daemonDiskIds(): Promise<string[]>;
 }

@@ -8,6 +8,7 @@ export const engineSteps = {
   'detach-loop': ['device-removed'],
   'resize-engine': ['image-grown', 'device-grown'],
   'resize-loop': ['device-grown'],
+  'follow-chain': ['node-added', 'reopened', 'unused-removed'],
 } as const;
 
 export type EngineStep = StepsOf<typeof engineSteps>;

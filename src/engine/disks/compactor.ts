@@ -1,24 +1,25 @@
 import { messageOf } from '../../lib/errors.ts';
-import type { Logger } from '../../lib/logger.ts';
-import { mergeLayers, nextMerge } from '../../store/compact.ts';
-import type { Pool } from '../../store/pool.ts';
+import { type HoldAttached, mergeLayers, nextMerge } from '../../store/compact.ts';
+import type { DiskId } from '../../store/records.ts';
+import { attachRequest, type DiskContext } from './disk-context.ts';
 
 export type OnMerged = (merge: { costBytes: number; durationMs: number }) => void;
 
-/** Merges layers in the background, one pair at a time, whenever names may have gone. */
+/** Merges layers in the background, one pair at a time, whenever names may have gone; below attached disks too. */
 export class Compactor {
-  readonly #pool: Pool;
-  readonly #logger: Logger;
+  readonly #context: DiskContext;
   readonly #onMerged: OnMerged;
+  /** Disks whose daemons may have layers open that were merged since. After a restart nobody knows which. */
+  readonly #behind: Set<DiskId>;
   #wanted = false;
   #running: Promise<void> | null = null;
   readonly #stop = new AbortController();
 
   /** @param onMerged told of each pair that was merged */
-  constructor(pool: Pool, logger: Logger, onMerged: OnMerged = () => {}) {
-    this.#pool = pool;
-    this.#logger = logger;
+  constructor(context: DiskContext, onMerged: OnMerged = () => {}) {
+    this.#context = context;
     this.#onMerged = onMerged;
+    this.#behind = new Set(context.pool.attachedDisks());
   }
 
   /** Starts a pass, or one more after the running one. */
@@ -48,19 +49,49 @@ export class Compactor {
       } catch (error) {
         if (this.#stop.signal.aborted) return;
         // What is merged is only ever a copy, so nothing is lost; the next change of names tries again.
-        this.#logger.warn({ error: messageOf(error) }, 'compaction stopped');
+        this.#context.logger.warn({ error: messageOf(error) }, 'compaction stopped');
       }
     }
   }
 
   async #pass(): Promise<void> {
-    for (let merge = await nextMerge(this.#pool); merge; merge = await nextMerge(this.#pool)) {
+    const { pool, locks, logger } = this.#context;
+    for (const id of [...this.#behind]) await locks.run(id, () => this.#follow(id));
+    for (let merge = await nextMerge(pool); merge; merge = await nextMerge(pool)) {
       const startMs = performance.now();
-      const done = await mergeLayers(this.#pool, merge, this.#stop.signal);
+      const done = await mergeLayers(pool, merge, { hold: this.#hold, signal: this.#stop.signal });
       if (!done) return;
       const durationMs = performance.now() - startMs;
-      this.#logger.info({ ...merge, durationMs: Math.round(durationMs) }, 'merged two layers');
+      logger.info({ ...merge, durationMs: Math.round(durationMs) }, 'merged two layers');
       this.#onMerged({ costBytes: merge.costBytes, durationMs });
     }
   }
+
+  readonly #hold: HoldAttached = (disks, work) =>
+    this.#context.locks.runAll(disks, async () => {
+      if (!(await work())) return false;
+      for (const id of disks) await this.#follow(id);
+      return true;
+    });
+
+  /** The caller holds the disk's lock. A daemon that fails goes on with the former files, and the next pass tries again. */
+  async #follow(id: DiskId): Promise<void> {
+    this.#behind.add(id);
+    try {
+      if (await followMerges(this.#context, id)) this.#behind.delete(id);
+    } catch (error) {
+      const message = 'the storage daemon keeps files of layers open that were merged';
+      this.#context.logger.warn({ diskId: id, error: messageOf(error) }, message);
+    }
+  }
+}
+
+/** @returns whether the disk's daemon, if there is one, has nothing open that was merged */
+async function followMerges({ pool, attacher }: DiskContext, id: DiskId): Promise<boolean> {
+  const disk = pool.disks.get(id);
+  if (!disk) return true;
+  const request = attachRequest(pool, disk);
+  const attachment = await attacher.find(request);
+  if (!attachment || attachment.by === 'loop' || attachment.state === 'dead') return true;
+  return attacher.followMerges(request);
 }

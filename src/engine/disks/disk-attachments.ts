@@ -86,9 +86,21 @@ export class DiskAttachments {
 
   /** The parts that may hold anything but zeroes, of what the device has written out. Nobody has to wait for the lock. */
   async *writtenExtents(diskId: string, signal: AbortSignal): AsyncGenerator<Extent> {
-    const chain = this.#context.pool.chain(this.disk(diskId).head);
+    const { pool } = this.#context;
+    const chain = pool.chain(this.disk(diskId).head);
     if (await isUntouched(chain)) return;
-    yield* chainDataExtents(chain, { leastHoleBytes: MiB, signal });
+    // What is merged away while its files are opened could not be found.
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    const pinned = pool.withPins(
+      chain.map(({ id }) => id),
+      () => done,
+    );
+    try {
+      yield* chainDataExtents(chain, { leastHoleBytes: MiB, signal });
+    } finally {
+      resolve();
+      await pinned;
+    }
   }
 
   /** Before anybody reads of it, and writes what he concludes of that. */
