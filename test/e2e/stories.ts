@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
+import { systemNamespace } from '../cluster/objects.ts';
 import { KindCluster } from './kind-cluster.ts';
 import { Kubectl } from './kubectl.ts';
 import { findMachine } from './machine.ts';
@@ -42,10 +43,18 @@ export function stories(title: string, tell: (scene: () => Scene) => void): void
     it('says nothing again and again, and leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
       if (failed) return context.skip('a story before it has failed');
       expect(await repeatedEvents(kubectl)).toEqual([]);
+      expect(await missingRights(kubectl.in(systemNamespace))).toEqual([]);
       await kubectl.remove('namespace', namespace);
       await expect.poll(() => tracesOf(cluster, kubectl), { timeout: goneTimeoutMs, interval: 1000 }).toEqual([]);
     });
   });
+}
+
+/** What the driver or a sidecar was refused for lack of a right, in its own words. */
+async function missingRights(kubectl: Kubectl): Promise<string[]> {
+  const all = ['--selector=app.kubernetes.io/name=lamina', '--all-containers', '--prefix', '--tail=-1'];
+  const logs = await kubectl.run(['logs', ...all, '--max-log-requests=50']);
+  return logs.split('\n').filter((line) => line.includes('is forbidden: User "system:serviceaccount:'));
 }
 
 /** More than anybody says within a story who does not try the same thing in a loop. */
