@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './scripts/test-order.ts';
 
 const minute = 60_000;
 
@@ -11,6 +12,7 @@ export default defineConfig({
     // What was not as expected is told in the message, which is all that a run of the whole keeps.
     chaiConfig: { truncateThreshold: 400 },
     reporters: ['default', './scripts/test-reporter.ts'],
+    sequence: { sequencer: LongestFirst },
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
       {
@@ -18,8 +20,8 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          // Loop devices and the machine's time are shared: one file after the other.
-          fileParallelism: false,
+          // They wait for processes most of the time. Loop devices and the machine's time are shared: no more than two.
+          maxWorkers: 2,
           testTimeout: 5 * minute,
           hookTimeout: 5 * minute,
         },
