@@ -85,23 +85,26 @@ export async function findLoopDevice(file: string): Promise<string | null> {
 }
 
 /**
- * Path of the loop device on the file that a FUSE file system is mounted at, or null. Asks devices on files of that name,
- * dead ones too, and then those that have lost their names: whether ours is one of these, only an answer of each can tell.
+ * Path of the loop device on the file that a FUSE file system is mounted at; else of a dead one on a file of just that name; or
+ * null. Asks devices on files of that name, and then those that have lost theirs: whether ours is one of these, only an
+ * answer of each can tell.
  * @throws LaminaError `timeout` where ours was not found and one of them does not answer
  */
 export async function findLoopDeviceOnExport(file: string, identity: FileIdentity): Promise<string | null> {
   const devices = await listLoopDevices();
+  let dead: string | null = null;
   for (const { path: device, fileName } of devices) {
     if (!canBeSameFile(fileName, file)) continue;
     const found = await fileOfLoopDevice(device);
-    if (found === null ? fileName === file : isSame(found, identity)) return device;
+    if (isSame(found, identity)) return device;
+    if (found === null && fileName === file) dead = device;
   }
   const nameless = devices.filter(({ fileName }) => fileName === '/').map(({ path: device }) => device);
   const answers = await Promise.allSettled(
     nameless.map(async (device) => isSame(await fileOfLoopDevice(device, namelessWaitMs), identity)),
   );
   const own = nameless.find((_, index) => (answers[index] as PromiseFulfilledResult<boolean>).value);
-  if (own !== undefined) return own;
+  if (own !== undefined || dead !== null) return own ?? dead;
   for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
   return null;
 }
