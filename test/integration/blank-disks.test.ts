@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Staging } from '../../src/engine/staging/staging.ts';
 import { KiB, MiB } from '../../src/lib/bytes.ts';
 import { isUntouched } from '../../src/store/layers.ts';
@@ -107,4 +107,23 @@ describe.each(kinds)('a disk that is %s', (_, options) => {
       expect(read(await device(diskId))).toBe(text);
     }
   });
+});
+
+it('makes no file system where a disk that was written to cannot be read in time', async () => {
+  await create(thin);
+  const file = openSync((await lamina.attachments.attach('d')).path, 'r+');
+  for (let piece = 0; piece < 16; piece++) writeSync(file, Buffer.alloc(MiB), 0, MiB, piece * MiB);
+  closeSync(file);
+  vi.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.abort(new Error('a minute is over')));
+  try {
+    await expect(staging.stage({ ...at('d'), access: ext4 })).rejects.toMatchObject({
+      code: 'filesystem-unknown',
+      message: expect.stringContaining('cannot be told in time'),
+    });
+  } finally {
+    vi.restoreAllMocks();
+  }
+  expect(lamina.pool.disk('d').filesystem).toBeNull();
+  await staging.stage({ ...at('d'), access: ext4 });
+  expect(lamina.pool.disk('d').filesystem).toEqual({ type: 'ext4', state: 'formatted' });
 });
