@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import { LaminaError } from '../../lib/errors.ts';
 import { type FileAccess, imageBlockdev, isFileNode } from '../../qemu/blockdev.ts';
-import type { QmpClient } from '../../qemu/qmp-client.ts';
+import type { BlockGraph, QmpClient } from '../../qemu/qmp-client.ts';
 import type { ChainLayer } from '../../store/records.ts';
 import type { EngineStep } from './steps.ts';
 
@@ -25,9 +25,9 @@ export async function followChain(
     checkpoint,
   }: { chain: readonly ChainLayer[]; access: FileAccess; checkpoint: Checkpoint<EngineStep> },
 ): Promise<void> {
+  let graph = await qmp.queryBlockGraph();
   const inUse = [head];
   for (const [depth, layer] of chain.entries()) {
-    const graph = await qmp.queryBlockGraph();
     const node = inUse[depth] ?? '';
     const wanted = chain[depth + 1]?.id ?? null;
     const below = graph.backings.get(node) ?? null;
@@ -46,10 +46,11 @@ export async function followChain(
     const parent = { ...above, nodeName: inUse[depth - 1] ?? '', readOnly: depth > 1, backing: fresh };
     await qmp.blockdevReopen(imageBlockdev(parent, access));
     checkpoint('follow-chain/reopened');
+    graph = await qmp.queryBlockGraph();
     inUse[depth] = fresh;
     if (backing !== null) inUse.push(backing);
   }
-  await removeUnused(qmp, inUse);
+  await removeUnused(qmp, graph, inUse);
   checkpoint('follow-chain/unused-removed');
 }
 
@@ -75,8 +76,11 @@ function findBelow(
 }
 
 /** Closes what is not in use: what was merged, and overlays of snapshots that failed. Those with nothing above them first. */
-async function removeUnused(qmp: NodeCommands, inUse: readonly string[]): Promise<void> {
-  const { nodes, backings } = await qmp.queryBlockGraph();
+async function removeUnused(
+  qmp: NodeCommands,
+  { nodes, backings }: BlockGraph,
+  inUse: readonly string[],
+): Promise<void> {
   const unused = new Set(nodes.filter((node) => !isFileNode(node) && !inUse.includes(node)));
   while (unused.size > 0) {
     const covered = new Set([...unused].map((node) => backings.get(node)));
