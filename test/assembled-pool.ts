@@ -1,9 +1,12 @@
 import path from 'node:path';
+import { expect } from 'vitest';
 import { ensureSupervisor } from '../src/engine/supervisor/supervisor-client.ts';
 import { type LocalPool, openLocalPool } from '../src/roles/local-pool.ts';
 import type { Checkpoint } from '../src/lib/checkpoint.ts';
 import type { Pool } from '../src/store/pool.ts';
+import { removeDirectory } from './detached-pool.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
+import { clearBelow, leaksOfStopped } from './leaks.ts';
 
 const supervisorCommand = [process.execPath, path.resolve(import.meta.dirname, '../src/main.ts'), 'engine'] as const;
 
@@ -34,4 +37,14 @@ export async function assemblePool(
     onMerged: () => {},
   });
   return { ...opened, pool: opened.context.pool };
+}
+
+/** Detaches all disks of a pool, and removes the directory that it was made in, after a look that nothing else was left. */
+export async function endPool(lamina: AssembledPool, directory: string): Promise<void> {
+  for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
+  await lamina.compactor.settled();
+  await lamina.release();
+  expect(await leaksOfStopped(directory)).toEqual([]);
+  await clearBelow(directory);
+  removeDirectory(directory);
 }

@@ -6,6 +6,7 @@ import {
   type FileIdentity,
   fileIdentity,
   fileOfLoopDevice,
+  isSameFile,
   listLoopDevices,
 } from '../src/host/loop.ts';
 import { formatBytes } from '../src/lib/bytes.ts';
@@ -136,8 +137,9 @@ async function ownLoopDevices(directory: string, { poolImage }: { poolImage: boo
   const isOwn = async ({ path: device }: { path: string }) => {
     // What does not answer is somebody else's: nothing hangs in a workspace that is looked at.
     const backing = await fileOfLoopDevice(device, 5000).catch(() => null);
-    const isOn = (file: FileIdentity | null) => file?.inode === backing?.inode && file?.device === backing?.device;
-    if (backing === null || isOn(image)) return backing !== null && poolImage;
+    if (backing === null) return false;
+    const isOn = (file: FileIdentity | null) => isSameFile(file, backing);
+    if (isOn(image)) return poolImage;
     return files.some(isOn) || exports.some(({ device: number }) => number === backing.device);
   };
   const devices = await listLoopDevices();

@@ -79,7 +79,7 @@ export function parseLoopDevices(json: string): { path: string; backing: FileIde
 export async function findLoopDevice(file: string): Promise<string | null> {
   const identity = await fileIdentity(file);
   for (const { path: device, fileName } of await listLoopDevices()) {
-    if (canBeSameFile(fileName, file) && isSame(await fileOfLoopDevice(device), identity)) return device;
+    if (canBeSameFile(fileName, file) && isSameFile(await fileOfLoopDevice(device), identity)) return device;
   }
   return null;
 }
@@ -96,15 +96,17 @@ export async function findLoopDeviceOnExport(file: string, identity: FileIdentit
   for (const { path: device, fileName } of devices) {
     if (!canBeSameFile(fileName, file)) continue;
     const found = await fileOfLoopDevice(device);
-    if (isSame(found, identity)) return device;
+    if (isSameFile(found, identity)) return device;
     if (found === null && fileName === file) dead = device;
   }
   const nameless = devices.filter(({ fileName }) => fileName === '/').map(({ path: device }) => device);
-  const answers = await Promise.allSettled(
-    nameless.map(async (device) => isSame(await fileOfLoopDevice(device, namelessWaitMs), identity)),
+  const asked = nameless.map(async (device) =>
+    isSameFile(await fileOfLoopDevice(device, namelessWaitMs), identity) ? device : null,
   );
-  const own = nameless.find((_, index) => (answers[index] as PromiseFulfilledResult<boolean>).value);
-  if (own !== undefined || dead !== null) return own ?? dead;
+  const answers = await Promise.allSettled(asked);
+  const own = answers.find((answer) => answer.status === 'fulfilled' && answer.value !== null);
+  if (own?.status === 'fulfilled') return own.value;
+  if (dead !== null) return dead;
   for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
   return null;
 }
@@ -121,7 +123,7 @@ export function canBeSameFile(one: string, other: string): boolean {
   return depth > 0 && short.slice(-depth).join('/') === long.slice(-depth).join('/');
 }
 
-function isSame(one: FileIdentity | null, other: FileIdentity): boolean {
+export function isSameFile(one: FileIdentity | null, other: FileIdentity): boolean {
   return one?.inode === other.inode && one.device === other.device;
 }
 

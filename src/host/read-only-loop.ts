@@ -1,6 +1,6 @@
 import { run } from '../lib/exec.ts';
 import { readAttribute } from './block-device.ts';
-import { canBeSameFile, fileIdentity, fileOfLoopDevice, listLoopDevices } from './loop.ts';
+import { canBeSameFile, fileIdentity, fileOfLoopDevice, isSameFile, listLoopDevices } from './loop.ts';
 
 const timeoutMs = 30_000;
 
@@ -12,8 +12,7 @@ export async function listReadOnlyLoops(device: string): Promise<string[]> {
   const found = [];
   for (const { path: loop, fileName } of await listLoopDevices()) {
     if (!canBeSameFile(fileName, device) || (await readAttribute(loop, 'ro')) !== '1') continue;
-    const [file, wanted] = await Promise.all([fileOfLoopDevice(loop), fileIdentity(device)]);
-    if (file?.inode === wanted.inode && file.device === wanted.device) found.push(loop);
+    if (isSameFile(await fileOfLoopDevice(loop), await fileIdentity(device))) found.push(loop);
   }
   return found;
 }

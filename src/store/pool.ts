@@ -175,16 +175,27 @@ export class Pool {
 
   /** Keeps layers from being collected while `work` runs. */
   async withPins<T>(ids: readonly LayerId[], work: () => Promise<T>): Promise<T> {
-    for (const id of ids) this.#pins.set(id, (this.#pins.get(id) ?? 0) + 1);
+    const unpin = this.pin(ids);
     try {
       return await work();
     } finally {
+      unpin();
+    }
+  }
+
+  /** Keeps layers from being collected until what it returns is called. */
+  pin(ids: readonly LayerId[]): () => void {
+    for (const id of ids) this.#pins.set(id, (this.#pins.get(id) ?? 0) + 1);
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
       for (const id of ids) {
         const count = (this.#pins.get(id) ?? 1) - 1;
         if (count > 0) this.#pins.set(id, count);
         else this.#pins.delete(id);
       }
-    }
+    };
   }
 
   /** Keeps layers from being collected as long as this process lives. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { MiB } from '../../src/lib/bytes.ts';
-import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
+import { type AssembledPool, assemblePool, endPool } from '../assembled-pool.ts';
 import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
 import { kill } from '../engine-bench.ts';
 import { clearBelow, leaksOfStopped } from '../leaks.ts';
@@ -42,14 +42,7 @@ describe('a disk in use, when something fails,', () => {
     lamina = await assemblePool(poolPath(), runDir(), fail);
     await create('a');
   });
-  afterEach(async () => {
-    for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
-    await lamina.compactor.settled();
-    await lamina.release();
-    expect(await leaksOfStopped(directory)).toEqual([]);
-    await clearBelow(directory);
-    removeDirectory(directory);
-  });
+  afterEach(() => endPool(lamina, directory));
 
   const create = (name: string, snapshot?: string) =>
     lamina.disks.create({

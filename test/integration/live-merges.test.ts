@@ -6,11 +6,10 @@ import { engineSteps } from '../../src/engine/attach/steps.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
 import { storeSteps } from '../../src/store/steps.ts';
-import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
-import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
+import { type AssembledPool, assemblePool, endPool } from '../assembled-pool.ts';
+import { anySize, temporaryDirectory, thin } from '../detached-pool.ts';
 import { DeviceWriter } from '../device-writer.ts';
 import { kill } from '../engine-bench.ts';
-import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { ProvenPool } from '../proven-pool.ts';
 
 /** Layers below attached disks are merged, and their daemons follow, while somebody writes. */
@@ -33,14 +32,7 @@ beforeEach(async () => {
   proven.copyTo(directory);
   lamina = await open();
 });
-afterEach(async () => {
-  for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
-  await lamina.compactor.settled();
-  await lamina.release();
-  expect(await leaksOfStopped(directory)).toEqual([]);
-  await clearBelow(directory);
-  removeDirectory(directory);
-});
+afterEach(() => endPool(lamina, directory));
 
 const open = () =>
   assemblePool(path.join(directory, 'pool'), path.join(directory, 'run'), (step) => {

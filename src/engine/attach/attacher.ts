@@ -6,7 +6,7 @@ import type { FileAccess } from '../../qemu/blockdev.ts';
 import type { ChainLayer } from '../../store/records.ts';
 import type { Attacher, Attachment, AttachRequest, BlockDevice } from './attachment.ts';
 import type { DataPath } from './data-path.ts';
-import { EngineAttachment } from './engine-attachment.ts';
+import { EngineAttachment, requireAnswers } from './engine-attachment.ts';
 import { activeHead, addOverlay, followMerges, switchToOverlay } from './live-operations.ts';
 import { LoopBackend } from './loop-backend.ts';
 import type { EngineStep } from './steps.ts';
@@ -103,7 +103,9 @@ export class QemuAttacher implements Attacher {
 
   followMerges({ diskId, chain, discard }: AttachRequest): Promise<boolean> {
     return this.#locks.run(diskId, async () => {
-      await this.#engine.requireRunning(diskId);
+      const daemon = await this.#client.findDaemon(diskId);
+      if (!daemon || daemon.state === 'dead') return true;
+      requireAnswers(daemon);
       const following = { chain, access: this.#fileAccess(discard), checkpoint: this.#checkpoint };
       return followMerges(this.#client.pathsOf(diskId).operationsSocket, following);
     });

@@ -48,7 +48,8 @@ export interface Attacher {
   activeHead(diskId: string): Promise<string | null>;
   /**
    * Has the daemon read layers below the head as they were merged since it opened them, and let go of the former files.
-   * Idempotent. @returns whether it does: not while a snapshot is unfinished. @throws `engine-dead`, `engine-unresponsive`
+   * Idempotent. @returns whether no daemon of the disk has these open: not while a snapshot is unfinished.
+   * @throws `engine-unresponsive`
    */
   followMerges(request: Pick<AttachRequest, 'diskId' | 'chain' | 'discard'>): Promise<boolean>;
   /** Ids of all disks that the supervisor has a daemon or the remains of one for. */

@@ -136,7 +136,8 @@ function backendOf(daemon: DaemonReport): 'fuse' | 'nbd' {
   return daemon.labels['by'] === 'nbd' ? 'nbd' : 'fuse';
 }
 
-function requireAnswers(daemon: DaemonReport): DaemonReport {
+/** @throws LaminaError `engine-dead`, `engine-unresponsive` */
+export function requireAnswers(daemon: DaemonReport): DaemonReport {
   if (daemon.state === 'running') return daemon;
   if (daemon.state === 'dead') {
     throw new LaminaError(

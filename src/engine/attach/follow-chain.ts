@@ -7,6 +7,14 @@ import type { EngineStep } from './steps.ts';
 
 type NodeCommands = Pick<QmpClient, 'queryBlockGraph' | 'blockdevAdd' | 'blockdevReopen' | 'blockdevDel'>;
 
+export interface Following {
+  /** As in the pool now, head first. */
+  chain: readonly ChainLayer[];
+  /** How the daemon has its files open. */
+  access: FileAccess;
+  checkpoint: Checkpoint<EngineStep>;
+}
+
 /**
  * Has a daemon open the layers of its disk as they are in the pool now, where some below its head were merged: the file of
  * the upper one was rewritten, and the lower one is gone from `chain`. The daemon has the former files open, which hold the same
@@ -19,11 +27,7 @@ type NodeCommands = Pick<QmpClient, 'queryBlockGraph' | 'blockdevAdd' | 'blockde
 export async function followChain(
   qmp: NodeCommands,
   head: string,
-  {
-    chain,
-    access,
-    checkpoint,
-  }: { chain: readonly ChainLayer[]; access: FileAccess; checkpoint: Checkpoint<EngineStep> },
+  { chain, access, checkpoint }: Following,
 ): Promise<void> {
   let graph = await qmp.queryBlockGraph();
   const inUse = [head];

@@ -5,7 +5,7 @@ import { QmpClient } from '../../qemu/qmp-client.ts';
 import { isDuplicateNode } from '../../qemu/qmp-failures.ts';
 import { exportId } from '../../qemu/storage-daemon.ts';
 import type { ChainLayer } from '../../store/records.ts';
-import { followChain } from './follow-chain.ts';
+import { followChain, type Following } from './follow-chain.ts';
 
 /** A daemon that takes longer for one command does not answer: I/O of its volume stands still meanwhile. */
 const commandTimeoutMs = 10_000;
@@ -64,7 +64,7 @@ export function growHead(socketPath: string, sizeBytes: number): Promise<void> {
  * As followChain, where the daemon writes to the uppermost layer of the chain. @returns false where it does not: a snapshot is
  * not finished
  */
-export function followMerges(socketPath: string, following: Parameters<typeof followChain>[2]): Promise<boolean> {
+export function followMerges(socketPath: string, following: Following): Promise<boolean> {
   return withQmp(socketPath, async (qmp) => {
     const head = await queryHead(qmp);
     if (head !== following.chain[0]?.id) return false;

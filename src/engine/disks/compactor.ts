@@ -78,20 +78,12 @@ export class Compactor {
   async #follow(id: DiskId): Promise<void> {
     this.#behind.add(id);
     try {
-      if (await followMerges(this.#context, id)) this.#behind.delete(id);
+      const { pool, attacher } = this.#context;
+      const disk = pool.disks.get(id);
+      if (!disk || (await attacher.followMerges(attachRequest(pool, disk)))) this.#behind.delete(id);
     } catch (error) {
       const message = 'the storage daemon keeps files of layers open that were merged';
       this.#context.logger.warn({ diskId: id, error: messageOf(error) }, message);
     }
   }
-}
-
-/** @returns whether the disk's daemon, if there is one, has nothing open that was merged */
-async function followMerges({ pool, attacher }: DiskContext, id: DiskId): Promise<boolean> {
-  const disk = pool.disks.get(id);
-  if (!disk) return true;
-  const request = attachRequest(pool, disk);
-  const attachment = await attacher.find(request);
-  if (!attachment || attachment.by === 'loop' || attachment.state === 'dead') return true;
-  return attacher.followMerges(request);
 }

@@ -90,16 +90,11 @@ export class DiskAttachments {
     const chain = pool.chain(this.disk(diskId).head);
     if (await isUntouched(chain)) return;
     // What is merged away while its files are opened could not be found.
-    const { promise: done, resolve } = Promise.withResolvers<void>();
-    const pinned = pool.withPins(
-      chain.map(({ id }) => id),
-      () => done,
-    );
+    const unpin = pool.pin(chain.map(({ id }) => id));
     try {
       yield* chainDataExtents(chain, { leastHoleBytes: MiB, signal });
     } finally {
-      resolve();
-      await pinned;
+      unpin();
     }
   }
 

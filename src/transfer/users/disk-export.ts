@@ -34,14 +34,13 @@ export async function openDiskExport(
   layer: LayerId,
   { format, directory }: { format: Format; directory: string },
 ): Promise<DiskExport> {
-  const closed = Promise.withResolvers<void>();
-  const pinned = pool.withPins([layer], () => closed.promise).finally(() => pool.collect());
+  const unpin = pool.pin([layer]);
   try {
     const server = await serveLayer(pool, layer, directory);
     const close = async () => {
       await server.stop();
-      closed.resolve();
-      await pinned;
+      unpin();
+      await pool.collect();
     };
     try {
       const content = format === 'raw' ? rawExport(server, layer) : await qcow2Export(server, layer);
@@ -51,8 +50,8 @@ export async function openDiskExport(
       throw error;
     }
   } catch (error) {
-    closed.resolve();
-    await pinned;
+    unpin();
+    await pool.collect();
     throw error;
   }
 }
