@@ -8,7 +8,7 @@ import { errnoOf, LaminaError } from '../lib/errors.ts';
  * What was just unmounted is still mounted in a mount namespace that was made, as one is for each container that starts,
  * until that follows or ends.
  */
-const releaseMs = 1000;
+const releaseMs = 3000;
 
 /** `8:1` as in /proc and /sys, of a `st_dev` or `st_rdev`. */
 export function deviceNumber(dev: bigint): string {

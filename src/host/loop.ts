@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { errnoOf, LaminaError, messageOf } from '../lib/errors.ts';
 import { run, toolFailure } from '../lib/exec.ts';
 import { pollUntil } from '../lib/poll.ts';
-import { deviceNumber, readAttribute, sysfsOf } from './block-device.ts';
+import { blockDeviceSequence, deviceNumber, readAttribute, sysfsOf } from './block-device.ts';
 
 const timeoutMs = 30_000;
 /** For a device that is most likely somebody else's. */
@@ -202,11 +202,13 @@ async function forbidsDiscard(device: string): Promise<boolean> {
 
 /**
  * Removes a loop device. The kernel answers "done" also when somebody has it open, and removes it later; so this looks.
+ * A device of the same name by then may be another one: names are given again at once.
  * @throws LaminaError `disk-in-use` where it still is there: it goes when its user closes it.
  */
 export async function removeLoopDevice(device: string): Promise<void> {
+  const sequence = await blockDeviceSequence(device);
   await run('losetup', ['--detach', device], { timeoutMs });
-  const isGone = async () => !(await hasBacking(device));
+  const isGone = async () => !(await hasBacking(device)) || (await blockDeviceSequence(device)) !== sequence;
   if (!(await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 }))) throw stillOpen(device);
   if (await forbidsDiscard(device)) await retireLoopNumber(device);
 }

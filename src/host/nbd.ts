@@ -62,8 +62,13 @@ export async function connectNbdDevice(server: NbdServer): Promise<string> {
 
 /** @throws LaminaError `disk-in-use` where the kernel does not let go of it. */
 export async function disconnectNbdDevice(device: string): Promise<void> {
+  const connector = await readAttribute(device, 'pid');
   await netlink(['disconnect', indexOf(device)]);
-  const isGone = async () => (await readAttribute(device, 'pid')) === null;
+  // Of another process: the device was given again at once.
+  const isGone = async () => {
+    const now = await readAttribute(device, 'pid');
+    return now === null || now !== connector;
+  };
   if (await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 })) return;
   throw new LaminaError(
     'disk-in-use',
