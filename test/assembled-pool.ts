@@ -41,10 +41,13 @@ export async function assemblePool(
 
 /** Detaches all disks of a pool, and removes the directory that it was made in, after a look that nothing else was left. */
 export async function endPool(lamina: AssembledPool, directory: string): Promise<void> {
-  for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
-  await lamina.compactor.settled();
-  await lamina.release();
-  expect(await leaksOfStopped(directory)).toEqual([]);
-  await clearBelow(directory);
-  removeDirectory(directory);
+  try {
+    for (const { id } of lamina.pool.disks.values()) await lamina.attachments.detach(id);
+    await lamina.compactor.settled();
+    await lamina.release();
+    expect(await leaksOfStopped(directory)).toEqual([]);
+  } finally {
+    await clearBelow(directory);
+    removeDirectory(directory);
+  }
 }

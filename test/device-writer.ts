@@ -32,7 +32,9 @@ export class DeviceWriter {
     }
   }
 
+  /** Idempotent. */
   async stop(): Promise<void> {
+    if (this.#stopped) return;
     this.#stopped = true;
     await this.#ended;
     await this.#handle.close();

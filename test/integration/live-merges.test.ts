@@ -22,6 +22,7 @@ let directory: string;
 let lamina: AssembledPool;
 /** The step at which the next operation fails. */
 let failAt: string;
+let writers: DeviceWriter[];
 
 beforeAll(async () => {
   proven = await ProvenPool.make();
@@ -30,10 +31,15 @@ afterAll(() => proven.remove());
 beforeEach(async () => {
   directory = temporaryDirectory();
   failAt = '';
+  writers = [];
   proven.copyTo(directory);
   lamina = await open();
 });
-afterEach(() => endPool(lamina, directory));
+afterEach(async () => {
+  // Those of a test that failed hold their devices.
+  for (const one of writers) await one.stop();
+  await endPool(lamina, directory);
+});
 
 const open = () =>
   assemblePool(path.join(directory, 'pool'), path.join(directory, 'run'), (step) => {
@@ -47,7 +53,9 @@ async function create(name: string, source?: { kind: 'snapshot' | 'disk'; id: st
 
 /** Attaches a disk and writes to it without a pause. */
 async function writer(diskId: string): Promise<DeviceWriter> {
-  return DeviceWriter.on((await lamina.attachments.attach(diskId)).path, sizeBytes);
+  const one = await DeviceWriter.on((await lamina.attachments.attach(diskId)).path, sizeBytes);
+  writers.push(one);
+  return one;
 }
 
 /** Takes a snapshot, when something was written since the last one. */
