@@ -208,7 +208,7 @@ async function forbidsDiscard(device: string): Promise<boolean> {
 export async function removeLoopDevice(device: string): Promise<void> {
   const sequence = await blockDeviceSequence(device);
   await run('losetup', ['--detach', device], { timeoutMs });
-  const isGone = async () => !(await hasBacking(device)) || (await blockDeviceSequence(device)) !== sequence;
+  const isGone = async () => !(await isSameLoopDevice(device, sequence));
   if (!(await pollUntil(isGone, { timeoutMs: releaseMs, intervalMs: 10 }))) throw stillOpen(device);
   if (await forbidsDiscard(device)) await retireLoopNumber(device);
 }
@@ -227,9 +227,9 @@ async function retireLoopNumber(device: string): Promise<void> {
   }
 }
 
-/** Whether a file is behind the device now. */
-export async function hasBacking(device: string): Promise<boolean> {
-  return (await backingName(device)) !== null;
+/** Whether a device is still the one that had this `blockDeviceSequence`, with a file behind it. */
+export async function isSameLoopDevice(device: string, sequence: string | null): Promise<boolean> {
+  return (await blockDeviceSequence(device)) === sequence && (await backingName(device)) !== null;
 }
 
 /** @throws LaminaError `disk-in-use` for a device that an earlier removal found open: it goes away under whoever is given it. */

@@ -9,7 +9,7 @@ import { findFuseMount, setMaxBackground } from '../../host/fuse-mount.ts';
 import {
   createLoopDevice,
   findLoopDeviceOnExport,
-  hasBacking,
+  isSameLoopDevice,
   refreshLoopCapacity,
   refuseClosing,
   removeLoopDevice,
@@ -102,6 +102,5 @@ async function findRecorded(paths: DaemonPaths): Promise<string | null> {
   const record = deviceRecord.safeParse(parseJson(text));
   if (!record.success) return null;
   const { device, sequence } = record.data;
-  const isSame = (await blockDeviceSequence(device)) === sequence && (await hasBacking(device));
-  return isSame ? device : null;
+  return (await isSameLoopDevice(device, sequence)) ? device : null;
 }

@@ -35,12 +35,15 @@ export async function openDiskExport(
   { format, directory }: { format: Format; directory: string },
 ): Promise<DiskExport> {
   const unpin = pool.pin([layer]);
+  const release = async () => {
+    unpin();
+    await pool.collect();
+  };
   try {
     const server = await serveLayer(pool, layer, directory);
     const close = async () => {
       await server.stop();
-      unpin();
-      await pool.collect();
+      await release();
     };
     try {
       const content = format === 'raw' ? rawExport(server, layer) : await qcow2Export(server, layer);
@@ -50,8 +53,7 @@ export async function openDiskExport(
       throw error;
     }
   } catch (error) {
-    unpin();
-    await pool.collect();
+    await release();
     throw error;
   }
 }
