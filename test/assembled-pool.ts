@@ -4,7 +4,6 @@ import { ensureSupervisor } from '../src/engine/supervisor/supervisor-client.ts'
 import { type LocalPool, openLocalPool } from '../src/roles/local-pool.ts';
 import type { Checkpoint } from '../src/lib/checkpoint.ts';
 import type { Pool } from '../src/store/pool.ts';
-import { removeDirectory } from './detached-pool.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 import { clearBelow, leaksOfStopped } from './leaks.ts';
 
@@ -48,6 +47,5 @@ export async function endPool(lamina: AssembledPool, directory: string): Promise
     expect(await leaksOfStopped(directory)).toEqual([]);
   } finally {
     await clearBelow(directory);
-    removeDirectory(directory);
   }
 }

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 
 import { MiB } from '../../src/lib/bytes.ts';
 import { type AssembledPool, assemblePool, endPool } from '../assembled-pool.ts';
-import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
+import { anySize, temporaryDirectory, thin } from '../detached-pool.ts';
 import { kill } from '../engine-bench.ts';
 import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { ProvenPool } from '../proven-pool.ts';
@@ -179,7 +179,6 @@ describe('a copy of a pool', () => {
   afterEach(async () => {
     expect(await leaksOfStopped(directory)).toEqual([]);
     await clearBelow(directory);
-    removeDirectory(directory);
   });
 
   const openCopy = () => assemblePool(path.join(directory, 'copy'), path.join(directory, 'run'));

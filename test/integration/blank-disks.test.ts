@@ -6,7 +6,7 @@ import { KiB, MiB } from '../../src/lib/bytes.ts';
 import { isUntouched } from '../../src/store/layers.ts';
 import type { DiskOptions } from '../../src/store/records.ts';
 import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
-import { anySize, removeDirectory, temporaryDirectory, thin } from '../detached-pool.ts';
+import { anySize, temporaryDirectory, thin } from '../detached-pool.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
 import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { block, ext4 } from '../staging-scene.ts';
@@ -44,7 +44,6 @@ afterAll(async () => {
   await lamina.release();
   expect(await leaksOfStopped(directory)).toEqual([]);
   await clearBelow(directory);
-  removeDirectory(directory);
 });
 afterEach(async () => {
   for (const { id } of [...lamina.pool.disks.values()]) {

@@ -5,7 +5,6 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { engineSteps } from '../../src/engine/attach/steps.ts';
 import { MiB } from '../../src/lib/bytes.ts';
 import { listSteps } from '../../src/lib/checkpoint.ts';
-import { nextMerge } from '../../src/store/compact.ts';
 import { storeSteps } from '../../src/store/steps.ts';
 import { type AssembledPool, assemblePool, endPool } from '../assembled-pool.ts';
 import { anySize, temporaryDirectory, thin } from '../detached-pool.ts';
@@ -58,26 +57,20 @@ async function writer(diskId: string): Promise<DeviceWriter> {
   return one;
 }
 
-/** Takes a snapshot, when something was written since the last one. */
+/**
+ * Takes a snapshot, when more than a quarter of what lies below was written since the last one: less would not be worth
+ * rewriting it, and how many layers are left would depend on how fast this machine is. 200 writes are more than a quarter of a disk.
+ */
 async function snapshot(name: string, written: DeviceWriter, diskId = 'a'): Promise<void> {
   const before = written.writes;
-  await expect.poll(() => written.writes, { interval: 5 }).toBeGreaterThan(before + 20);
+  const enough = before + Math.max(20, Math.min(before / 3, 200));
+  await expect.poll(() => written.writes, { interval: 5, timeout: 60_000 }).toBeGreaterThan(enough);
   await lamina.disks.createSnapshot({ name, diskId });
 }
 
 async function forget(...names: string[]): Promise<void> {
   for (const name of names) await lamina.disks.deleteSnapshot(name);
   await lamina.compactor.settled();
-}
-
-/**
- * All is merged that is worth it. How many layers are left depends on what was written in between; each is more than four
- * times as big as the one above, and none has less than 20 writes: of 32 MiB that makes three below a head at most.
- */
-async function expectMerged(diskId: string): Promise<void> {
-  expect(await nextMerge(lamina.pool)).toBeNull();
-  expect(chainLength(diskId)).toBeLessThan(5);
-  expect(await openFiles(diskId)).toEqual({ layers: chainLength(diskId), deleted: 0 });
 }
 
 const chainLength = (diskId: string) => lamina.pool.chain(lamina.pool.disk(diskId).head).length;
@@ -119,7 +112,8 @@ it('keeps the chain of a disk short that is snapshotted all the time and never d
     expect(chainLength('a')).toBeLessThan(12);
   }
   await forget('s27', 's28', 's29');
-  await expectMerged('a');
+  expect(chainLength('a')).toBeLessThan(5);
+  expect(await openFiles('a')).toEqual({ layers: chainLength('a'), deleted: 0 });
   await written.stop();
   await expectContent('a', written.expected);
 }, 300_000);
@@ -151,8 +145,8 @@ it('has the daemons of all disks follow that share the layers', async () => {
   }
   await forget('s1', 's2', 's3');
   for (const name of ['a', 'b', 'c']) {
-    expect(chainLength(name)).toBeLessThan(4);
-    await expectMerged(name);
+    expect(chainLength(name)).toBe(2);
+    expect(await openFiles(name)).toEqual({ layers: 2, deleted: 0 });
   }
   await written.stop();
   await expectContent('a', written.expected);
@@ -175,7 +169,8 @@ it.each(steps)('goes on where it failed at %s, with the plugin restarted, under 
   lamina = await open();
   await snapshot('s5', written);
   await forget('s3', 's4');
-  await expectMerged('a');
+  expect(chainLength('a')).toBeLessThan(4);
+  expect(await openFiles('a')).toEqual({ layers: chainLength('a'), deleted: 0 });
   await forget('s5');
   await written.stop();
   await expectContent('a', written.expected);
