@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { groupVersion } from '../../src/api/names.ts';
+import { finalizers, groupVersion } from '../../src/api/names.ts';
 import { diskPools } from '../../src/api/objects.ts';
 import type { ExportTask, KubectlConfig, UploadTask } from '../../src/config/kubectl.ts';
+import { isConflict } from '../../src/kube/client/api-error.ts';
 import { volumeSnapshotContentType } from '../../src/kube/kinds/core-kinds.ts';
 import { volumeSnapshotType } from '../../src/kube/kinds/storage-kinds.ts';
 import { ExportedContents } from '../../src/reconcile/node/exported-content.ts';
@@ -19,7 +21,8 @@ let directory: string;
 let scene: NodeScene;
 let users: UserScene;
 let said: string;
-let place: NodeJS.Timeout;
+let following: AbortController;
+let followed: Promise<void>;
 
 beforeEach(async () => {
   directory = temporaryDirectory();
@@ -41,15 +44,19 @@ beforeEach(async () => {
     said += String(text);
     return true;
   });
-  // What the controller and the node do meanwhile.
-  place = setInterval(() => void followImage().catch(() => {}), 50);
+  following = new AbortController();
+  followed = follow(following.signal);
 });
 afterEach(async () => {
-  clearInterval(place);
-  vi.restoreAllMocks();
-  await users.close();
-  await scene.stop();
-  removeDirectory(directory);
+  following.abort();
+  try {
+    await followed;
+  } finally {
+    vi.restoreAllMocks();
+    await users.close();
+    await scene.stop();
+    removeDirectory(directory);
+  }
 });
 
 async function declarePool(node: string, address: string): Promise<void> {
@@ -58,6 +65,18 @@ async function declarePool(node: string, address: string): Promise<void> {
   scene.declare(diskPools, '', { apiVersion: groupVersion, kind: 'DiskPool', metadata: { name }, spec });
   const status = { export: { address, serverName: 'localhost', certificateAuthority: users.certificateAuthority } };
   await scene.clientOf(diskPools).mergePatch({ name }, { status }, { subresource: 'status' });
+}
+
+/** What the controller and the node do meanwhile, one object at a time as theirs do; nothing else reconciles it. */
+async function follow(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await followImage();
+    } catch (error) {
+      if (!isConflict(error)) throw error;
+    }
+    await setTimeout(50);
+  }
 }
 
 async function followImage(): Promise<void> {
@@ -126,7 +145,7 @@ describe('kubectl lamina', () => {
   it('goes on with what has come, and begins anew where that was another file', async () => {
     const image = makeImage(directory, 'raw');
     scene.declareImage('golden', { size: undefined, source: { type: 'upload', upload: {} } });
-    await scene.reconcileImage('golden');
+    await expect.poll(async () => (await scene.image('golden'))?.metadata.finalizers).toEqual([finalizers.disk]);
     const half = image.length / 2;
     const other = Buffer.alloc(half, 7);
     const headers = { 'content-length': String(image.length) };
