@@ -34,6 +34,8 @@ export async function assemblePool(
     logger: silentLogger,
     onFrozen: () => {},
     onMerged: () => {},
+    onPaused: () => {},
+    longestPauseMs: 0,
   });
   return { ...opened, pool: opened.context.pool };
 }

@@ -25,6 +25,7 @@ import type { FakeObject, FakeType } from './fakes/api-objects.ts';
 import type { Json } from './fakes/api-patch.ts';
 import { FakeApiServer } from './fakes/api-server.ts';
 import { ManualClock } from './fakes/manual-clock.ts';
+import { noPause } from './fakes/no-pause.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
 const nodeSceneTypes = [
@@ -86,7 +87,8 @@ export class NodeScene {
     const { context, disks, images, release } = this.detached;
     const attachments = new DiskAttachments(context, () => {});
     const checkpoint = () => {};
-    const staging = new Staging({ disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger });
+    const staged = { disks: attachments, nodeName, runDir: directory, checkpoint, logger: silentLogger };
+    const staging = new Staging({ ...staged, pauses: noPause });
     const dataPath = {
       backend: 'fuse',
       exportDirectIo: true,
@@ -100,6 +102,7 @@ export class NodeScene {
       images,
       attachments,
       staging,
+      pauses: noPause,
       dataPath,
       onNamesGone: () => {},
       close: release,

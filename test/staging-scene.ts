@@ -7,6 +7,7 @@ import { Staging } from '../src/engine/staging/staging.ts';
 import type { PublishRequest, StagingAccess } from '../src/engine/staging/staging-port.ts';
 import { readMounts } from '../src/host/mountinfo.ts';
 import { LoopDisks } from './fakes/loop-disks.ts';
+import { noPause } from './fakes/no-pause.ts';
 import { silentLogger } from './fakes/silent-logger.ts';
 
 export const ext4: StagingAccess = { kind: 'mount', fsType: 'ext4', mountFlags: [] };
@@ -32,6 +33,7 @@ export class StagingScene {
       runDir: this.at('run'),
       checkpoint: () => {},
       logger: silentLogger,
+      pauses: noPause,
     });
     return this.staging;
   }

@@ -80,6 +80,7 @@ export const conditionTypes = {
       failures: true,
       reasons: {
         NothingFound: isTrue('No problem was found.'),
+        WritesPaused: isFalse('Writes wait, as the pool is nearly full: delete or trim disks, or add space.'),
         NotChecked: isUnknown('The disk has not been looked at yet.'),
         NodeGone: nodeGone,
       },
@@ -129,6 +130,7 @@ export const conditionTypes = {
         AboveMarks: isTrue('There is more free space than the marks ask for.'),
         BelowWarningMark: isTrue('Free space is short: delete or trim disks, or add space.'),
         BelowCriticalMark: isFalse('Nothing that takes space is started any more: delete or trim disks, or add space.'),
+        WritesPaused: isFalse('The pool is nearly full, and writes to mounted disks wait until there is room.'),
       },
     },
     Claimed: {

@@ -4,6 +4,7 @@ import {
   criticalOption,
   type LogLevel,
   logLevel,
+  longestPauseOption,
   metricsListenOption,
   overcommitOption,
   reservedOption,
@@ -61,6 +62,7 @@ export function addNode(
     .addOption(reservedOption())
     .addOption(criticalOption())
     .addOption(overcommitOption())
+    .addOption(longestPauseOption())
     .addOption(heartbeatOption())
     .option('--imports <n>', 'how many imports run at a time', positive, 2)
     .option('--import-rate <bytes>', 'bytes per second for all imports together, such as 100Mi', rate, Infinity)
@@ -68,10 +70,10 @@ export function addNode(
     .addOption(namespaceOption())
     .addOption(metricsListenOption())
     .addOption(logLevel())
-    .action(({ pool: pools, reserved, critical, heartbeat: heartbeatSeconds, ...options }) => {
+    .action(({ pool: pools, reserved, critical, heartbeat: heartbeatSeconds, longestPause, ...options }) => {
       const { kubeconfig: file, namespace: name, metricsListen: listen, ...rest } = options;
       const cluster = { kubeconfig: file ?? null, namespace: name ?? null, metricsListen: listen ?? null };
-      const space = { reservedFraction: reserved, criticalFraction: critical };
+      const space = { reservedFraction: reserved, criticalFraction: critical, longestPauseSeconds: longestPause };
       use({ ...rest, ...cluster, ...space, ...exchangeOf(rest), pools, heartbeatSeconds });
     });
 }

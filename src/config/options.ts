@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import { factor, fraction } from './values.ts';
+import { factor, fraction, secondsOrNone } from './values.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -8,6 +8,8 @@ export interface SpaceConfig {
   reservedFraction: number;
   criticalFraction: number;
   overcommit: number;
+  /** How long writes to mounted disks wait at most where a pool is nearly full; 0 for not at all. */
+  longestPauseSeconds: number;
 }
 
 export const logLevel = () =>
@@ -24,6 +26,14 @@ export const reservedOption = () =>
 
 export const criticalOption = () =>
   new Option('--critical <fraction>', 'free part below which nothing new starts').argParser(fraction).default(0.02);
+
+export const longestPauseOption = () =>
+  new Option(
+    '--longest-pause <seconds>',
+    'how long writes to mounted disks wait for room where less than half of the critical mark is free, before they may fail; 0 for not at all',
+  )
+    .argParser(secondsOrNone)
+    .default(600);
 
 export const overcommitOption = () =>
   new Option(

@@ -3,6 +3,7 @@ import {
   criticalOption,
   type LogLevel,
   logLevel,
+  longestPauseOption,
   overcommitOption,
   reservedOption,
   runDir,
@@ -42,9 +43,11 @@ export function addStandalone(
     .addOption(reservedOption())
     .addOption(criticalOption())
     .addOption(overcommitOption())
+    .addOption(longestPauseOption())
     .option('--metrics-socket <path>', 'unix socket for /metrics, /healthz and /readyz', (path: string) => path)
     .addOption(logLevel())
-    .action(({ reserved, critical, metricsSocket = null, ...options }) => {
-      use({ ...options, reservedFraction: reserved, criticalFraction: critical, metricsSocket });
+    .action(({ reserved, critical, longestPause, metricsSocket = null, ...options }) => {
+      const space = { reservedFraction: reserved, criticalFraction: critical, longestPauseSeconds: longestPause };
+      use({ ...options, ...space, metricsSocket });
     });
 }

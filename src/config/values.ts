@@ -20,6 +20,10 @@ export function seconds(text: string): number {
   return whole(text, 'a whole number of seconds is wanted.');
 }
 
+export function secondsOrNone(text: string): number {
+  return text === '0' ? 0 : seconds(text);
+}
+
 export function positive(text: string): number {
   return whole(text, 'a whole number is wanted, of at least 1.');
 }

@@ -59,8 +59,8 @@ export async function flush(held: HeldMount): Promise<void> {
  * @returns false where it was frozen already, by somebody else
  * @throws LaminaError `timeout`: whether it is frozen is then not known, so thaw it
  */
-export async function freeze(held: HeldMount): Promise<boolean> {
-  return freezeCommand('--freeze', held, { timeoutMs: freezeTimeoutMs, alreadySo: 'Device or resource busy' });
+export async function freeze(held: HeldMount, timeoutMs = freezeTimeoutMs): Promise<boolean> {
+  return freezeCommand('--freeze', held, { timeoutMs, alreadySo: 'Device or resource busy' });
 }
 
 /** @returns false where it was not frozen. @throws LaminaError `timeout` */

@@ -8,13 +8,16 @@ import { Disks } from '../engine/disks/disks.ts';
 import { Images } from '../engine/disks/images.ts';
 import { thawMarked } from '../engine/staging/freeze-marks.ts';
 import type { ChosenDataPath } from '../engine/attach/data-path.ts';
+import { WritePauses } from '../engine/staging/write-pauses.ts';
 import { recoverDisks } from '../engine/disks/recover.ts';
 import { selectDataPath } from '../engine/attach/self-test.ts';
 import type { EngineStep } from '../engine/attach/steps.ts';
 import type { FreezeStep } from '../engine/staging/staging-steps.ts';
 import type { SupervisorClient } from '../engine/supervisor/supervisor-client.ts';
+import { unwrittenBytes } from '../host/unwritten.ts';
 import { claimRunDirectory } from '../engine/attach/run-claim.ts';
 import type { Checkpoint } from '../lib/checkpoint.ts';
+import { systemClock } from '../lib/clock.ts';
 import { KeyedLock } from '../lib/keyed-lock.ts';
 import type { Logger } from '../lib/logger.ts';
 import { loadPool, lockPool } from '../store/open.ts';
@@ -35,6 +38,10 @@ export interface LocalPoolOptions {
   logger: Logger;
   onFrozen: (durationMs: number) => void;
   onMerged: OnMerged;
+  /** Told of a disk whose writes wait now because the pool is nearly full, or go on. */
+  onPaused: (diskId: string) => void;
+  /** How long they wait for room at most; 0 for not at all. */
+  longestPauseMs: number;
 }
 
 /** The pool of this machine, with its disks found again and everything that was interrupted finished or undone. */
@@ -44,6 +51,7 @@ export interface LocalPool {
   images: Images;
   attachments: DiskAttachments;
   compactor: Compactor;
+  pauses: WritePauses;
   /** How disks are attached. */
   dataPath: ChosenDataPath;
   supervisor: SupervisorClient;
@@ -80,14 +88,15 @@ interface Claimed {
 }
 
 async function assemble(options: LocalPoolOptions, { pool, client, runDir, release }: Claimed): Promise<LocalPool> {
-  const { checkpoint, logger, onFrozen, onMerged } = options;
+  const { checkpoint, logger, onFrozen, onMerged, onPaused, longestPauseMs } = options;
   const dataPath = await selectDataPath({ client, runDir, poolPath: pool.layout.root, logger });
+  const freezer = new DeviceFreezer({ runDir, checkpoint, onFrozen });
   const context: DiskContext = {
     pool,
     space: new SpaceGuard(pool, options.policy),
     attacher: new QemuAttacher({ client, dataPath, checkpoint }),
     locks: new KeyedLock(),
-    freezer: new DeviceFreezer({ runDir, checkpoint, onFrozen }),
+    freezer,
     logger,
   };
   await recoverDisks(context);
@@ -96,12 +105,22 @@ async function assemble(options: LocalPoolOptions, { pool, client, runDir, relea
   const disks = new Disks(context, compactor.wake);
   const images = new Images(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);
+  const pauses = new WritePauses({
+    context,
+    freezer,
+    attachment: (diskId) => attachments.attachment(diskId),
+    unwrittenBytes,
+    longestMs: longestPauseMs,
+    onChange: onPaused,
+    clock: systemClock,
+  });
   return {
     context,
     disks,
     images,
     attachments,
     compactor,
+    pauses,
     dataPath,
     supervisor: client,
     runDir,

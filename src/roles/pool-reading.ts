@@ -1,14 +1,13 @@
 import { diskPoolName } from '../api/names.ts';
 import type { DiskPool } from '../api/objects.ts';
-import type { DiskContext } from '../engine/disks/disk-context.ts';
 import type { ObjectCache } from '../kube/cache/object-cache.ts';
-import type { NodePools } from '../reconcile/node/node-pools.ts';
+import type { NodePools, ServedPool } from '../reconcile/node/node-pools.ts';
 import { allocatedBytes } from '../store/allocated.ts';
 import type { PoolReading } from '../telemetry/pool-metrics.ts';
 
 /** A pool as metrics show it. @param orphans what it holds without an object in the cluster */
 export async function readPool(
-  { pool, space }: Pick<DiskContext, 'pool' | 'space'>,
+  { context: { pool, space }, pauses }: Pick<ServedPool, 'context' | 'pauses'>,
   names: { pool: string; node: string },
   orphans = 0,
 ): Promise<PoolReading> {
@@ -23,6 +22,7 @@ export async function readPool(
     availableThinBytes: thinBytes,
     availableThickBytes: thickBytes,
     disks: pool.disks.size,
+    pausedDisks: pauses.count,
     snapshots: [...pool.snapshots.values()].filter(({ transient }) => !transient).length,
     images: 0,
     orphans,
@@ -39,7 +39,7 @@ export async function readNodePools(
     const state = pools.state(name);
     if (state?.kind !== 'serving') return [];
     const orphans = objects.get(diskPoolName(name, node))?.status.orphanCount ?? 0;
-    return [await readPool(state.pool.context, { pool: name, node }, orphans)];
+    return [await readPool(state.pool, { pool: name, node }, orphans)];
   });
   return (await Promise.all(readings)).flat();
 }

@@ -43,7 +43,9 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   const onDeath = () => metrics.countEngineDeath();
   const watch = watchDaemons({ client: pool.supervisor, logger, onDeath, signal: stop });
   const ready = () => pool.supervisor.listDaemons().then(() => true);
-  const node = new Staging({ disks: pool.attachments, nodeName, runDir: pool.runDir, checkpoint, logger });
+  const { attachments, runDir, pauses } = pool;
+  const pausing = pauses.run(stop);
+  const node = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger, pauses });
   const disks = new LocalDiskService(pool.disks, pool.context, nodeName, (id) => node.health(id));
   const served = await serve({
     socket: options.socket,
@@ -59,7 +61,7 @@ export async function standalone(options: StandaloneOptions, stop: AbortSignal):
   logger.info({}, 'stopping; attached disks stay attached');
   await served.csi.stop(graceMs);
   await served.stopHealth();
-  await watch;
+  await Promise.all([watch, pausing]);
   await pool.compactor.stop();
   await pool.release();
   return 0;
@@ -79,8 +81,11 @@ async function openPool(
       ensureSupervisor({ runDir, command: program, idleExitSeconds: supervisorIdleSeconds, logger: parts.logger }),
     onFrozen: metrics.observeFreeze,
     onMerged: metrics.observeMerge,
+    // Its metrics and its log say so, and the condition of a volume.
+    onPaused: () => {},
+    longestPauseMs: options.longestPauseSeconds * 1000,
   });
-  metrics.readPools(async () => [await readPool(pool.context, { pool: defaultPoolName, node: nodeName })]);
+  metrics.readPools(async () => [await readPool(pool, { pool: defaultPoolName, node: nodeName })]);
   metrics.readDaemons(() => pool.supervisor.listDaemons());
   return pool;
 }

@@ -11,7 +11,7 @@ export interface SpacePolicy {
   reservedFraction: number;
   /** Virtual sizes promised / usable bytes. */
   overcommit: number;
-  /** Below this much free space nothing starts that takes more. */
+  /** Below this much free space nothing starts that takes more; below half of it, what is mounted is paused. */
   criticalFraction: number;
 }
 
@@ -31,10 +31,14 @@ export interface PoolSpace {
   reservedBytes: number;
   criticalBytes: number;
   overcommit: number;
+  /** With less free than this, writes to mounted disks are to wait. */
+  pauseBytes: number;
 }
 
 /** Free space below this many times the critical mark is short. */
 const warningFactor = 3;
+/** What is left below this part of the critical mark is for what is cached and not written yet. */
+const pauseFactor = 0.5;
 
 export const ballastBytes = MiB;
 
@@ -72,6 +76,7 @@ export class SpaceGuard {
       reservedBytes,
       criticalBytes,
       overcommit,
+      pauseBytes: Math.floor(criticalBytes * pauseFactor),
     };
   }
 

@@ -18,6 +18,8 @@ export interface PoolReading {
   availableThinBytes: number;
   availableThickBytes: number;
   disks: number;
+  /** Whose writes wait until there is room. */
+  pausedDisks: number;
   snapshots: number;
   images: number;
   /** Disks, snapshots and images without an object in the cluster; none where there is no cluster. */
@@ -58,6 +60,10 @@ const gauges: ReadingGauges<PoolReading, never>['gauges'] = {
     valueOf: ({ availableThickBytes }) => availableThickBytes,
   },
   lamina_pool_disks: { help: 'Disks in the pool.', valueOf: ({ disks }) => disks },
+  lamina_pool_paused_disks: {
+    help: 'Mounted disks whose writes wait, as the pool is nearly full.',
+    valueOf: ({ pausedDisks }) => pausedDisks,
+  },
   lamina_pool_snapshots: { help: 'Snapshots in the pool.', valueOf: ({ snapshots }) => snapshots },
   lamina_pool_images: { help: 'Images in the pool.', valueOf: ({ images }) => images },
 };

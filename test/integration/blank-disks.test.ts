@@ -7,6 +7,7 @@ import { isUntouched } from '../../src/store/layers.ts';
 import type { DiskOptions } from '../../src/store/records.ts';
 import { type AssembledPool, assemblePool } from '../assembled-pool.ts';
 import { anySize, temporaryDirectory, thin } from '../detached-pool.ts';
+import { noPause } from '../fakes/no-pause.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
 import { clearBelow, leaksOfStopped } from '../leaks.ts';
 import { block, ext4 } from '../staging-scene.ts';
@@ -37,7 +38,14 @@ beforeAll(async () => {
   const runDir = path.join(directory, 'run');
   lamina = await assemblePool(pool, runDir);
   const disks = lamina.attachments;
-  staging = new Staging({ disks, nodeName: 'node-1', runDir, checkpoint: () => {}, logger: silentLogger });
+  staging = new Staging({
+    disks,
+    nodeName: 'node-1',
+    runDir,
+    checkpoint: () => {},
+    logger: silentLogger,
+    pauses: noPause,
+  });
 });
 afterAll(async () => {
   await lamina.compactor.settled();

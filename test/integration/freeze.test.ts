@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/engine/attach/attachment.ts';
@@ -46,7 +46,8 @@ function isFrozen(mountPoint: string): boolean {
 }
 
 function marks(): string[] {
-  return readdirSync(scene.at('run', 'frozen'));
+  const directory = scene.at('run', 'frozen');
+  return existsSync(directory) ? readdirSync(directory) : [];
 }
 
 const request = (targets: Staged[], work: () => Promise<void>) => ({
@@ -146,6 +147,65 @@ describe('freezing', () => {
     expect(done).toBe(1);
     expect(frozen).toEqual([]);
     await scene.unstage('d');
+  });
+});
+
+describe('a pause', () => {
+  const newFreezer = (frozen: number[] = []) =>
+    new DeviceFreezer({ runDir: scene.at('run'), checkpoint: () => {}, onFrozen: (ms) => frozen.push(ms) });
+
+  /** @returns its end, once it has begun */
+  async function paused(freezer: DeviceFreezer, { diskId, device }: Staged, signal: AbortSignal) {
+    const { promise: begun, resolve } = Promise.withResolvers<void>();
+    const ended = freezer.pause(diskId, device, signal, resolve);
+    await Promise.race([begun, ended]);
+    return { ended };
+  }
+
+  it('lasts until its signal, and leaves no mark', async () => {
+    const target = await staged('d', xfs);
+    const over = new AbortController();
+    const freezer = newFreezer();
+    const { ended } = await paused(freezer, target, over.signal);
+    expect([isFrozen(target.mount.mountPoint), marks().length]).toEqual([true, 1]);
+    // There is one already.
+    await freezer.pause('d', target.device, over.signal, () => expect.unreachable());
+    over.abort();
+    await ended;
+    expect([isFrozen(target.mount.mountPoint), marks()]).toEqual([false, []]);
+    await scene.unstage('d');
+  });
+
+  it('makes way for a snapshot, and for whatever cannot be done meanwhile', async () => {
+    const target = await staged('d');
+    const { signal } = new AbortController();
+    const { mountPoint } = target.mount;
+    const frozen: number[] = [];
+    const freezer = newFreezer(frozen);
+    const first = await paused(freezer, target, signal);
+    await freezer.whileFrozen('d', target.device, async () => {
+      expect([isFrozen(mountPoint), marks().length]).toEqual([true, 1]);
+      await freezer.pause('d', target.device, signal, () => expect.unreachable());
+    });
+    await first.ended;
+    expect([isFrozen(mountPoint), marks(), frozen.length]).toEqual([false, [], 1]);
+    const second = await paused(freezer, target, signal);
+    await freezer.whileNotPaused('d', async () => {
+      expect(isFrozen(mountPoint)).toBe(false);
+      await freezer.pause('d', target.device, signal, () => expect.unreachable());
+      await scene.unstage('d');
+    });
+    await second.ended;
+    expect(marks()).toEqual([]);
+  });
+
+  it('that was asked for just now makes way as well', async () => {
+    const target = await staged('d');
+    const freezer = newFreezer();
+    const ended = freezer.pause('d', target.device, new AbortController().signal, () => {});
+    await freezer.whileNotPaused('d', () => scene.unstage('d'));
+    await ended;
+    expect(marks()).toEqual([]);
   });
 });
 

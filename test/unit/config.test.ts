@@ -30,6 +30,7 @@ describe('the command line', () => {
       reservedFraction: 0,
       criticalFraction: 0.02,
       overcommit: 2,
+      longestPauseSeconds: 600,
       metricsSocket: null,
       killAt: null,
     });
@@ -70,6 +71,7 @@ describe('the command line', () => {
       reservedFraction: 0,
       criticalFraction: 0.02,
       overcommit: 2,
+      longestPauseSeconds: 600,
       logLevel: 'info',
       killAt: null,
       ...cluster,
@@ -90,11 +92,14 @@ describe('the command line', () => {
     });
   });
 
-  it('takes fractions as numbers and as percentages', () => {
-    expect(read('standalone --pool /p --socket /s --reserved 5% --critical 0.1 --overcommit 10')).toMatchObject({
+  it('takes fractions as numbers and as percentages, and no pause at all', () => {
+    expect(
+      read('standalone --pool /p --socket /s --reserved 5% --critical 0.1 --overcommit 10 --longest-pause 0'),
+    ).toMatchObject({
       reservedFraction: 0.05,
       criticalFraction: 0.1,
       overcommit: 10,
+      longestPauseSeconds: 0,
     });
   });
 

@@ -44,7 +44,15 @@ export interface FreezeRequest {
   runDir: string;
   work: () => Promise<void>;
   checkpoint: Checkpoint<FreezeStep>;
+  /**
+   * Whether writers wait from the first moment on, for as long as the flush takes; unless so, most is flushed before they
+   * have to.
+   */
+  atOnce?: boolean;
 }
+
+/** How long a freeze may flush everything that is cached. */
+const freezeAtOnceTimeoutMs = 300_000;
 
 interface Marked {
   file: string;
@@ -59,16 +67,17 @@ interface Marked {
  *
  * @returns how long the file systems stood still, in milliseconds
  */
-export async function withFrozen({ targets, runDir, work, checkpoint }: FreezeRequest): Promise<number> {
+export async function withFrozen(request: FreezeRequest): Promise<number> {
+  const { targets, runDir, work, checkpoint, atOnce = false } = request;
   const marked: Marked[] = [];
   let start = performance.now();
   let stillMs = 0;
   try {
     for (const target of targets) marked.push(await holdAndMark(target, runDir));
     checkpoint('freeze/marked');
-    for (const { held } of marked) await flush(held);
+    if (!atOnce) for (const { held } of marked) await flush(held);
     start = performance.now();
-    for (const mark of marked) await freezeMarked(mark);
+    for (const mark of marked) await freezeMarked(mark, atOnce ? freezeAtOnceTimeoutMs : undefined);
     checkpoint('freeze/frozen');
     await work();
     checkpoint('freeze/work-done');
@@ -121,10 +130,10 @@ async function holdFirst(diskId: string, mounts: readonly Mount[]): Promise<[Mou
   );
 }
 
-async function freezeMarked(mark: Marked): Promise<void> {
+async function freezeMarked(mark: Marked, timeoutMs?: number): Promise<void> {
   // Until it is known otherwise: a freeze that ended with an error may still take effect.
   mark.isFrozen = true;
-  mark.isFrozen = await freeze(mark.held);
+  mark.isFrozen = await freeze(mark.held, timeoutMs);
   // Somebody else's: after a crash it is not ours to thaw.
   if (!mark.isFrozen) await rm(mark.file);
 }

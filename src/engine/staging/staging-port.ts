@@ -25,6 +25,14 @@ export interface DiskAccess {
   isThick(diskId: string): boolean;
 }
 
+/** Writes to mounted disks wait while their pool is nearly full. */
+export interface WritePause {
+  /** Whether those to this disk do. */
+  has(diskId: string): boolean;
+  /** Ends the disk's pause, and runs `work` before there could be another one, or whoever asked for it has done the rest. */
+  whileNotPaused<T>(diskId: string, work: () => Promise<T>): Promise<T>;
+}
+
 /** What the operations of staging share. */
 export interface StagingContext {
   disks: DiskAccess;

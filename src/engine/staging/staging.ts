@@ -4,7 +4,14 @@ import type { Logger } from '../../lib/logger.ts';
 import { health } from './disk-health.ts';
 import { publish } from './publish.ts';
 import { stage } from './stage.ts';
-import type { DiskAccess, DiskStats, PublishRequest, StageRequest, StagingContext } from './staging-port.ts';
+import type {
+  DiskAccess,
+  DiskStats,
+  PublishRequest,
+  StageRequest,
+  StagingContext,
+  WritePause,
+} from './staging-port.ts';
 import type { StagingStep } from './staging-steps.ts';
 import { unpublish, unstage } from './unpublish.ts';
 import { expand, stats } from './volume-stats.ts';
@@ -15,6 +22,7 @@ export interface StagingOptions {
   runDir: string;
   checkpoint: Checkpoint<StagingStep>;
   logger: Logger;
+  pauses: WritePause;
 }
 
 /**
@@ -25,30 +33,32 @@ export class Staging {
   readonly nodeName: string;
   readonly #context: StagingContext;
   readonly #logger: Logger;
+  readonly #pauses: WritePause;
   readonly #locks = new KeyedLock();
 
-  constructor({ disks, nodeName, runDir, checkpoint, logger }: StagingOptions) {
+  constructor({ disks, nodeName, runDir, checkpoint, logger, pauses }: StagingOptions) {
     this.nodeName = nodeName;
     this.#context = { disks, runDir, checkpoint };
     this.#logger = logger;
+    this.#pauses = pauses;
   }
 
   stage(request: StageRequest): Promise<void> {
-    return this.#locks.run(request.diskId, async () => {
+    return this.#run(request.diskId, async () => {
       await stage(this.#context, request);
       this.#logger.info({ diskId: request.diskId, path: request.stagingPath }, 'disk is staged');
     });
   }
 
   unstage(request: { diskId: string; stagingPath: string }): Promise<void> {
-    return this.#locks.run(request.diskId, async () => {
+    return this.#run(request.diskId, async () => {
       await unstage(this.#context, request);
       this.#logger.info({ diskId: request.diskId, path: request.stagingPath }, 'disk is unstaged');
     });
   }
 
   publish(request: PublishRequest): Promise<void> {
-    return this.#locks.run(request.diskId, () => publish(this.#context, request));
+    return this.#run(request.diskId, () => publish(this.#context, request));
   }
 
   unpublish(request: { diskId: string; targetPath: string }): Promise<void> {
@@ -60,10 +70,25 @@ export class Staging {
   }
 
   expand(request: { diskId: string; path: string }): Promise<{ sizeBytes: number }> {
-    return this.#locks.run(request.diskId, () => expand(this.#context, request));
+    return this.#run(request.diskId, () => expand(this.#context, request));
   }
 
-  health(diskId: string): Promise<string | null> {
-    return health(this.#context, diskId);
+  async health(diskId: string): Promise<string | null> {
+    const problem = await health(this.#context, diskId);
+    return problem ?? (this.areWritesPaused(diskId) ? pausedText(diskId) : null);
   }
+
+  /** Whether writes to the disk wait until its pool has room. */
+  areWritesPaused(diskId: string): boolean {
+    return this.#pauses.has(diskId);
+  }
+
+  /** What is frozen can neither be unmounted nor grown, and whoever changes owners or labels on it would wait. */
+  #run<T>(diskId: string, work: () => Promise<T>): Promise<T> {
+    return this.#locks.run(diskId, () => this.#pauses.whileNotPaused(diskId, work));
+  }
+}
+
+function pausedText(diskId: string): string {
+  return `writes to disk ${diskId} wait, as its pool is nearly full: delete volumes or snapshots, or add space, and they go on`;
 }

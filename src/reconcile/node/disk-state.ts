@@ -11,7 +11,7 @@ export interface DiskState {
   allocatedBytes: number;
   chainDepth: number;
   attached: boolean;
-  unhealthy: { reason: 'EngineDead' | 'EngineUnresponsive' | 'DiskDamaged'; message: string } | null;
+  unhealthy: { reason: 'EngineDead' | 'EngineUnresponsive' | 'DiskDamaged' | 'WritesPaused'; message: string } | null;
 }
 
 export async function describeDisk(
@@ -25,7 +25,8 @@ export async function describeDisk(
   // What is not attached has no daemon and no mount to be looked at.
   const attachment = pool.isAttached(disk.id) ? await attachments.attachment(disk.id) : null;
   const message = attachment ? await staging.health(disk.id) : null;
-  const reasons = { dead: 'EngineDead', unresponsive: 'EngineUnresponsive', healthy: 'DiskDamaged' } as const;
+  const healthy = staging.areWritesPaused(disk.id) ? 'WritesPaused' : 'DiskDamaged';
+  const reasons = { dead: 'EngineDead', unresponsive: 'EngineUnresponsive', healthy } as const;
   return {
     disk,
     format: head?.format ?? 'qcow2',

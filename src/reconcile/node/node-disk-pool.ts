@@ -102,11 +102,14 @@ export class NodeDiskPools {
     });
   }
 
-  async #reportSpace(object: DiskPool, { context }: ServedPool, report: Report): Promise<void> {
+  async #reportSpace(object: DiskPool, { context, pauses }: ServedPool, report: Report): Promise<void> {
     const { freeBytes, criticalBytes, critical, warning } = await context.space.space();
     const free = `${formatBytes(freeBytes)} are free, and the critical mark is at ${formatBytes(criticalBytes)}`;
     const hint = 'delete or trim disks and snapshots, or add space';
-    if (critical) {
+    if (pauses.count > 0) {
+      const note = `The pool is nearly full, and writes to its mounted disks wait, of which there are ${pauses.count}: ${free}; ${hint}.`;
+      report.report('SpaceAvailable', 'False', 'WritesPaused', note);
+    } else if (critical) {
       const note = `Nothing that takes space is started any more: ${free}; ${hint}.`;
       report.report('SpaceAvailable', 'False', 'BelowCriticalMark', note);
     } else if (warning) {

@@ -16,6 +16,8 @@ export interface ServedPool {
   images: Images;
   attachments: DiskAttachments;
   staging: Staging;
+  /** Of writes, while the pool is nearly full. */
+  pauses: { readonly count: number };
   dataPath: ChosenDataPath;
   /** Has layers merged that may have lost their names. */
   onNamesGone: () => void;

@@ -121,6 +121,11 @@ export class NodeAssembly {
       assertNew: confirmer.assertNew,
       onFrozen: metrics.observeFreeze,
       onMerged: metrics.observeMerge,
+      onPaused: (diskId: string) => {
+        this.controllers.wakeDisk(diskId);
+        this.controllers.wakePools();
+      },
+      longestPauseMs: options.longestPauseSeconds * 1000,
       onDaemonDeath: (diskId: string) => {
         metrics.countEngineDeath();
         this.controllers.wakeDisk(diskId);

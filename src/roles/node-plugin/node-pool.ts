@@ -22,6 +22,8 @@ export interface NodePoolOptions {
   logger: Logger;
   onFrozen: (durationMs: number) => void;
   onMerged: OnMerged;
+  onPaused: (diskId: string) => void;
+  longestPauseMs: number;
   /** Called once for every storage daemon that ended without being stopped. */
   onDaemonDeath: (diskId: string) => void;
   /** Throws where a pool that is not there is not to be made anew. */
@@ -43,15 +45,16 @@ export async function openNodePool(
   };
   const assertNew = () => options.assertNew(place, signal);
   const pool = await openLocalPool({ ...options, pool: place.directory, supervisor, assertNew });
-  const { context, disks, images, attachments, dataPath, compactor, runDir, release } = pool;
-  const staging = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger });
+  const { context, disks, images, attachments, dataPath, compactor, pauses, runDir, release } = pool;
+  const staging = new Staging({ disks: attachments, nodeName, runDir, checkpoint, logger, pauses });
   const stop = new AbortController();
+  const pausing = pauses.run(stop.signal);
   const watch = watchDaemons({ client: pool.supervisor, logger, onDeath: onDaemonDeath, signal: stop.signal });
   const close = async () => {
     stop.abort();
-    await watch;
+    await Promise.all([watch, pausing]);
     await compactor.stop();
     await release();
   };
-  return { onNamesGone: compactor.wake, context, disks, images, attachments, staging, dataPath, close };
+  return { onNamesGone: compactor.wake, context, disks, images, attachments, staging, pauses, dataPath, close };
 }

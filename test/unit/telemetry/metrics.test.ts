@@ -30,6 +30,7 @@ const pool: PoolReading = {
   allocatedBytes: 600,
   availableThinBytes: 500,
   availableThickBytes: 380,
+  pausedDisks: 0,
   disks: 3,
   snapshots: 2,
   images: 1,
