@@ -13,13 +13,17 @@ export async function currentBootId(): Promise<string> {
   return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
-/** Identity of the living process `pid`, or null where there is none or only a zombie. */
+/**
+ * Identity of the living process `pid`, or null where there is none or only a zombie. A zombie whose other threads have not
+ * ended is alive: they still write, and hold its files and their locks.
+ */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
   const text = await readProc(`/proc/${pid}/stat`);
   // The name, in parentheses, may hold anything; fields are counted from behind it.
   const fields = text?.slice(text.lastIndexOf(')') + 2).split(' ');
   const [state] = fields ?? [];
-  if (!fields || state === 'Z' || state === 'X') return null;
+  const hasThreads = Number(fields?.[17]) > 1;
+  if (!fields || ((state === 'Z' || state === 'X') && !hasThreads)) return null;
   return { pid, startTime: Number(fields[19]) };
 }
 

@@ -1,5 +1,6 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -12,6 +13,7 @@ import type { ChainLayer } from '../../src/store/records.ts';
 import { silentLogger } from '../fakes/silent-logger.ts';
 import { processesNaming } from '../standalone.ts';
 import { EngineBench, kill, sh } from '../engine-bench.ts';
+import { mountImage, unmount } from '../loop-filesystem.ts';
 
 const size = 64 * MiB;
 const diskId = 'disk';
@@ -86,6 +88,39 @@ describe.each(['SIGKILL', 'SIGTERM'] as const)('a daemon ended by %s', (signal) 
     await attacher.detach(request());
   });
 });
+
+it('takes a killed daemon for ended only when the last of its threads is, which still writes to the image', async () => {
+  const attacher = await bench.attacher();
+  const store = mountImage(bench.directory, 'store', 'ext4', 128 * MiB);
+  layer = { ...layer, path: path.join(store, 'data.qcow2') };
+  sh('qemu-img', 'create', '-q', '-f', 'qcow2', layer.path, String(size));
+  const { path: device } = await attacher.attach(request());
+  const daemon = await bench.daemonPid(diskId);
+  sh('fsfreeze', '--freeze', store);
+  const writing = spawn('dd', ['if=/dev/zero', `of=${device}`, 'bs=1M', 'count=1', 'oflag=direct'], {
+    stdio: 'ignore',
+  });
+  const written = once(writing, 'exit');
+  try {
+    await expect.poll(() => statesOfThreads(daemon)).toContain('D');
+    process.kill(daemon, 'SIGKILL');
+    await expect.poll(() => statesOfThreads(daemon)).toContain('Z');
+    expect(await attacher.find(request())).not.toMatchObject({ state: 'dead' });
+  } finally {
+    sh('fsfreeze', '--unfreeze', store);
+  }
+  await expect.poll(() => attacher.find(request())).toMatchObject({ state: 'dead' });
+  await written;
+  await attacher.detach(request());
+  unmount(store);
+});
+
+function statesOfThreads(pid: number): string[] {
+  const stats = readdirSync(`/proc/${pid}/task`).map((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8'),
+  );
+  return stats.map((text) => text.charAt(text.lastIndexOf(')') + 2));
+}
 
 it('reports a daemon that hangs, again when it goes on, and can detach it', async () => {
   const attacher = await bench.attacher();
