@@ -39,9 +39,10 @@ export function mountsBelow(directory: string): string[] {
 export function loopsBelow(directory: string): string[] {
   const json = execFileSync('losetup', ['--list', '--json', '-O', 'NAME,BACK-FILE'], { encoding: 'utf8' });
   if (json.trim() === '') return [];
-  const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string }[] };
+  // One that is taken away while it is listed, as by a test that runs beside, has no file any more.
+  const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string | null }[] };
   return loopdevices
-    .filter((loop) => loop['back-file'].startsWith(`${directory}/`))
+    .filter((loop) => loop['back-file']?.startsWith(`${directory}/`))
     .map((loop) => `${loop.name} on ${loop['back-file']}`);
 }
 

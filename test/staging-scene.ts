@@ -91,9 +91,10 @@ export class StagingScene {
   #ownLoops(): string[] {
     const json = execFileSync('losetup', ['--list', '--json', '--output', 'NAME,BACK-FILE'], { encoding: 'utf8' });
     if (json.trim() === '') return [];
-    const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string }[] };
+    // One that is taken away while it is listed, as by a test that runs beside, has no file any more.
+    const { loopdevices } = JSON.parse(json) as { loopdevices: { name: string; 'back-file': string | null }[] };
     const on = (belongs: (file: string) => boolean) =>
-      loopdevices.filter((loop) => belongs(loop['back-file'])).map(({ name }) => name);
+      loopdevices.filter((loop) => belongs(loop['back-file'] ?? '')).map(({ name }) => name);
     const own = on((file) => file.startsWith(`${this.directory}/`));
     return [...on((file) => own.includes(file)), ...own];
   }
