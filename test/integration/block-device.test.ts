@@ -25,9 +25,9 @@ beforeEach(async () => {
 });
 afterEach(() => clearBelow(directory));
 
-/** A process in a mount namespace of its own, in which all that is mounted now stays so until it ends. */
-async function copyMounts(seconds: number) {
-  const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sleep', String(seconds)]);
+/** A process in a mount namespace of its own, in which all that is mounted now stays so until it is ended. */
+async function copyMounts() {
+  const child = spawn('unshare', ['--mount', '--propagation', 'private', 'sleep', '60']);
   const ended = once(child, 'exit');
   const own = readlinkSync('/proc/self/ns/mnt');
   await expect.poll(() => readlinkSync(`/proc/${child.pid}/ns/mnt`)).not.toBe(own);
@@ -35,15 +35,16 @@ async function copyMounts(seconds: number) {
 }
 
 it('is free as soon as a mount namespace has ended that was made while it was mounted', async () => {
-  const { ended } = await copyMounts(0.4);
+  const { child, ended } = await copyMounts();
   execFileSync('umount', [mountPoint]);
+  setTimeout(() => child.kill('SIGKILL'), 400);
   await claimUnused(device, { flush: true });
   await ended;
   await removeLoopDevice(device);
 });
 
 it('is in use where it stays mounted in another mount namespace', async () => {
-  const { child, ended } = await copyMounts(60);
+  const { child, ended } = await copyMounts();
   execFileSync('umount', [mountPoint]);
   await expect(claimUnused(device, { flush: true })).rejects.toMatchObject({ code: 'disk-in-use' });
   child.kill('SIGKILL');
