@@ -14,7 +14,7 @@ import { type Standalone, startStandalone } from '../standalone.ts';
 
 /** LAMINA_CALLERS_SECONDS=600 for the long form. */
 const seconds = Number(process.env['LAMINA_CALLERS_SECONDS'] ?? 30);
-const most = { files: 10, snapshots: 5, retryMs: 60_000 };
+const most = { files: 10, snapshots: 5, brokenOff: 4, retryMs: 120_000 };
 
 const kinds: Pick<CreateOptions, 'sizeBytes' | 'access' | 'parameters'>[] = [
   { sizeBytes: 64 * MiB },
@@ -26,6 +26,8 @@ const kinds: Pick<CreateOptions, 'sizeBytes' | 'access' | 'parameters'>[] = [
 /** A plugin that is killed now and then, and started again, while callers repeat what broke off. */
 class KilledPlugin {
   readonly #directory: string;
+  /** Calls that were broken off so often that they are to come to their end. */
+  readonly #due = new Set<object>();
   #running: Promise<Standalone>;
 
   constructor(directory: string) {
@@ -35,16 +37,19 @@ class KilledPlugin {
 
   async call<T>(work: (client: CsiClient) => Promise<T>): Promise<T> {
     const lastMs = performance.now() + most.retryMs;
-    for (;;) {
+    for (let brokenOff = 0; ; ) {
       const used = await this.#running;
       try {
-        return await work(used.client);
+        const result = await work(used.client);
+        this.#due.delete(work);
+        return result;
       } catch (error) {
         const { code } = error as { code?: status };
         // Killed between two calls of one sequence: the client of what ended makes no other.
         const wasClosed = code === undefined && used !== (await this.#running);
         const isTransient = code === status.UNAVAILABLE || code === status.CANCELLED || code === status.ABORTED;
         if (!(isTransient || wasClosed) || performance.now() > lastMs) throw error;
+        if (code !== status.ABORTED && ++brokenOff === most.brokenOff) this.#due.add(work);
         await delay(50);
       }
     }
@@ -53,6 +58,8 @@ class KilledPlugin {
   async killUntil(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await delay(randomInt(500, 4000));
+      // What takes longer than the plugin lives, on a machine that is slow, would never end.
+      while (this.#due.size > 0 && !signal.aborted) await delay(50);
       const killed = this.#running.then((standalone) => standalone.kill9());
       this.#running = killed.then(() => this.#start());
       await this.#running;
