@@ -33,7 +33,7 @@ it('switches heads under writes without losing or mixing a byte', async () => {
     await attacher.switchHead(diskId, overlay.id);
     chain.unshift(overlay);
     expect(await attacher.activeHead(diskId)).toBe(overlay.id);
-    await expect.poll(() => writer.writes, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before + 10);
+    await expect.poll(() => writer.writes, { timeout: 60_000, interval: 5 }).toBeGreaterThan(before + 10);
   }
   await writer.stop();
   await attacher.detach(request());
@@ -101,7 +101,8 @@ it('serves a disk that has grown by the thread of its export, never by the one t
     byMain: writtenBytes(`/proc/${pid}/task/${pid}/io`),
   });
   const before = written();
-  sh('dd', `if=${device}`, 'of=/dev/null', 'bs=1M', 'count=32', 'iflag=direct', 'status=none');
+  // Where nobody has read yet, of which the kernel holds a copy: udev looks at both ends of what has another size.
+  sh('dd', `if=${device}`, 'of=/dev/null', 'bs=1M', 'skip=64', 'count=32', 'iflag=direct', 'status=none');
   const after = written();
   expect(after.byAll - before.byAll).toBeGreaterThanOrEqual(32 * MiB);
   expect(after.byMain - before.byMain).toBeLessThan(MiB);
