@@ -97,14 +97,14 @@ describe('a disk in use, when something fails,', () => {
     await write('a', 2);
     await expect
       .poll(() => lamina.disks.createSnapshot({ name: 'second', diskId: 'a' }).then(() => 'taken', String), {
-        timeout: 20_000,
+        timeout: 60_000,
       })
       .toBe('taken');
     await write('a', 3);
     await create('restored', 'second');
     expect(await read('restored')).toEqual([2]);
     expect(await read('a')).toEqual([3]);
-  }, 90_000);
+  });
 
   it('has all its bytes after it grew, its records could not be written, and it was snapshotted', async () => {
     await lamina.attachments.attach('a');

@@ -84,7 +84,7 @@ async function compaction(scene: Scene): Promise<void> {
     snapshots.push((await plugin.call((client) => client.createSnapshot(volume.id, `s-${name}`))).id);
   }
   await deleteAll(scene, [], snapshots);
-  await plugin.awaitKill(20_000);
+  await plugin.awaitKill(60_000);
   await readBack(scene, volume, ['a', 'b', 'c'], []);
   await deleteAll(scene, [volume], []);
 }
@@ -100,7 +100,7 @@ async function liveCompaction(scene: Scene): Promise<void> {
     snapshots.push((await plugin.call((client) => client.createSnapshot(volume.id, `s-${name}`))).id);
   }
   await deleteAll(scene, [], snapshots);
-  await plugin.awaitKill(20_000);
+  await plugin.awaitKill(60_000);
   ledger.write(path.join(target, 'd'), fileBytes);
   expect(ledger.differences(target, ['a', 'b', 'c', 'd'])).toEqual([]);
   await unpublish(scene, volume);
