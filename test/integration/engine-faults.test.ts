@@ -147,14 +147,12 @@ it.each([
   { other: 'qcow2', device: 'that has lost its name' },
 ] as const)('attaches another disk, $other, while the daemon below a device $device hangs', async (story) => {
   const attacher = await bench.attacher();
-  await attacher.attach(request());
+  const { path: held } = await attacher.attach(request());
   const daemon = await bench.daemonPid(diskId);
   const { exportFile } = runDirectory(bench.runDir).daemon(daemonIdOf(diskId));
   if (story.device === 'that has lost its name') sh('umount', '--lazy', exportFile);
   process.kill(daemon, 'SIGSTOP');
-  // The kernel waits for it when it is asked for all devices.
-  // It keeps what it knows of the file for a second.
-  await expect.poll(() => isAnswered('losetup', '--list', '--output', 'BACK-INO'), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => isAnswered(held), { timeout: 30_000 }).toBe(false);
   const other = { diskId: 'other', chain: [bench.image(story.other, size)], viaEngine: false, discard: true };
   const device = await attacher.attach(other);
   expect(await attacher.find(other)).toMatchObject({ device });
@@ -169,7 +167,7 @@ it.each([
 it('makes no second device where one without a name that hangs could be the first', async () => {
   const attacher = await bench.attacher();
   const exportOf = (id: string) => runDirectory(bench.runDir).daemon(daemonIdOf(id)).exportFile;
-  await attacher.attach(request());
+  const { path: held } = await attacher.attach(request());
   const hanging = await bench.daemonPid(diskId);
   sh('umount', '--lazy', exportOf(diskId));
   const other = { diskId: 'other', chain: [bench.image('qcow2', size)], viaEngine: false, discard: true };
@@ -181,7 +179,7 @@ it('makes no second device where one without a name that hangs could be the firs
 
   await cutOff('attach-engine/daemon-started');
   process.kill(hanging, 'SIGSTOP');
-  await expect.poll(() => isAnswered('losetup', '--list', '--output', 'BACK-INO'), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => isAnswered(held), { timeout: 30_000 }).toBe(false);
   await expect(attacher.attach(other)).rejects.toMatchObject({ code: 'timeout' });
   process.kill(hanging, 'SIGCONT');
 
@@ -197,9 +195,12 @@ it('makes no second device where one without a name that hangs could be the firs
   await attacher.detach(request());
 });
 
-/** Whether a program ends by itself within half a second. */
-function isAnswered(...command: string[]): boolean {
-  return spawnSync('timeout', ['-s', 'KILL', '0.5', ...command]).status === 0;
+/**
+ * Whether the kernel tells what the file of this device is without waiting for the daemon below. It keeps what it knows of
+ * the file for a second. Asked for all devices, it would wait for those of other tests, too.
+ */
+function isAnswered(device: string): boolean {
+  return spawnSync('timeout', ['-s', 'KILL', '2', 'losetup', '--list', '--output', 'BACK-INO', device]).status === 0;
 }
 
 it('serves on when the supervisor is killed, and a new one takes over its daemons', async () => {
