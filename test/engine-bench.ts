@@ -41,9 +41,11 @@ export class EngineBench {
   }
 
   /** A plugin's view: a new one stands for a restarted plugin. */
-  async attacher(options: { dataPath?: DataPath; checkpoint?: Checkpoint<EngineStep> } = {}): Promise<QemuAttacher> {
-    const { dataPath = safeDataPath, checkpoint = () => {} } = options;
-    return new QemuAttacher({ client: await this.ensureSupervisor(), dataPath, checkpoint });
+  async attacher(
+    options: { dataPath?: DataPath; checkpoint?: Checkpoint<EngineStep>; idleExitSeconds?: number } = {},
+  ): Promise<QemuAttacher> {
+    const { dataPath = safeDataPath, checkpoint = () => {}, idleExitSeconds } = options;
+    return new QemuAttacher({ client: await this.ensureSupervisor(idleExitSeconds), dataPath, checkpoint });
   }
 
   image(format: Format, sizeBytes: number, options: { backing?: ChainLayer; preallocation?: string } = {}): ChainLayer {
