@@ -32,12 +32,19 @@ export const supervisorCommand = [
 export class EngineBench {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'lamina-engine-'));
   readonly runDir = path.join(this.directory, 'run');
+  /**
+   * How long a daemon may take to answer before it counts as one that hangs; null: as in service. What waits for a slow disk
+   * takes seconds.
+   */
+  healthTimeoutMs: number | null = null;
   readonly #mounts: string[] = [];
   #layers = 0;
   #made = 0;
 
   ensureSupervisor(idleExitSeconds = 600): Promise<SupervisorClient> {
-    return ensureSupervisor({ runDir: this.runDir, command: supervisorCommand, idleExitSeconds, logger: silentLogger });
+    const limit = this.healthTimeoutMs === null ? [] : ['--health-timeout-ms', String(this.healthTimeoutMs)];
+    const command = [...supervisorCommand, ...limit] as const;
+    return ensureSupervisor({ runDir: this.runDir, command, idleExitSeconds, logger: silentLogger });
   }
 
   /** A plugin's view: a new one stands for a restarted plugin. */

@@ -123,6 +123,7 @@ function statesOfThreads(pid: number): string[] {
 }
 
 it('reports a daemon that hangs, again when it goes on, and can detach it', async () => {
+  bench.healthTimeoutMs = 1000;
   const attacher = await bench.attacher();
   const device = await attacher.attach(request());
   const daemon = await bench.daemonPid(diskId);
