@@ -8,6 +8,7 @@ import { helm, restartEngines, untilServing } from './installation.ts';
 import { conditionOf } from './kubectl.ts';
 import { claim, diskImage, pod } from './objects.ts';
 import { stories } from './stories.ts';
+import { errorsOf, expectWritten, progressOf, startWriter } from './writer.ts';
 
 /** Where the pools of the story are on the nodes. */
 const base = '/var/lib/lamina-story';
@@ -96,6 +97,36 @@ stories('pools that cannot be served, or are full', (scene) => {
     await cluster.onNode(node, `rm ${base}/small/filler`);
     await kubectl.apply(pod({ name: 'waits', claim: 'waits' }));
     await kubectl.untilReady('waits');
+    await kubectl.remove('pod', 'waits');
+    await kubectl.remove('pvc', 'waits');
+  });
+
+  it('have writers wait where they are nearly full, who go on without an error when there is room', {
+    timeout: 400_000,
+  }, async () => {
+    const { kubectl, cluster } = scene();
+    const [node] = cluster.workers;
+    await startWriter(kubectl, { name: 'waits', storageClassName: 'lamina-story-small', size: '64Mi' });
+    // Below half of 2 %. What root alone may use is left for what is on its way.
+    await cluster.onNode(
+      node,
+      `room=$(df --output=avail -B1 ${base}/small | tail -n 1); fallocate -l $((room - ${MiB})) ${base}/small/filler`,
+    );
+    const space = async () => {
+      const pool = await kubectl.get('diskpool', `small.${node}`);
+      return pool && conditionOf(pool, 'SpaceAvailable')?.reason;
+    };
+    // Not in the first minute of a mounted volume.
+    await expect.poll(space, { timeout: 150_000, interval: 1000 }).toBe('WritesPaused');
+    await expect
+      .poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 })
+      .toContain('wait, as its pool is nearly full');
+    const before = Number(await kubectl.inPod('waits', 'wc -l </data/log'));
+    await cluster.onNode(node, `rm ${base}/small/filler`);
+    await progressOf(kubectl, 'waits');
+    expect(await errorsOf(kubectl, 'waits')).toBe(0);
+    await expectWritten(kubectl, 'waits', before);
+    await expect.poll(space, { timeout: 60_000, interval: 1000 }).toBe('AboveMarks');
     await kubectl.remove('pod', 'waits');
     await kubectl.remove('pvc', 'waits');
   });

@@ -20,7 +20,7 @@ done`;
 /** Makes a volume, and a pod of the same name that writes to it. @returns the pod's node, when it writes */
 export async function startWriter(
   kubectl: Kubectl,
-  { name, node, ...spec }: { name: string; node?: string; storageClassName?: string },
+  { name, node, ...spec }: { name: string; node?: string; storageClassName?: string; size?: string },
 ): Promise<string> {
   const place = node === undefined ? {} : { node };
   await kubectl.apply(

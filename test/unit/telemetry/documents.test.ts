@@ -101,7 +101,7 @@ describe('charts/lamina/files/alerts.yaml', () => {
     } finally {
       await rm(directory, { recursive: true });
     }
-  });
+  }, 300_000);
 });
 
 const panelSchema = z.looseObject({
