@@ -112,7 +112,8 @@ describe('stop', () => {
 
   it('waits for an operation whose client is gone', async () => {
     await using csi = await startFakeCsi();
-    const { volume, open } = await createSlowly(csi, 100);
+    // It begins before the client gives up, on a busy machine, too.
+    const { volume, open } = await createSlowly(csi, 2000);
     expect(await failureOf(volume)).toMatch(/^DEADLINE_EXCEEDED/);
     let done = false;
     const stopped = csi.server.stop(10_000).then((inTime) => {
