@@ -52,10 +52,10 @@ describe('run', () => {
   });
 });
 
-/** The pid of the `sleep` that `parent` runs; throws while there is none. */
+/** The pid of the `sleep` that `parent` runs; throws while there is none, or is what is to become it, which is not bound to `parent` yet. */
 function childOf(parent: number): number {
   const lines = execFileSync('ps', ['-o', 'pid=,args=', '--ppid', String(parent)], { encoding: 'utf8' });
-  const line = lines.split('\n').find((text) => text.includes('sleep 300.25'));
+  const line = lines.split('\n').find((text) => /^ *\d+ sleep 300\.25$/.test(text));
   return Number.parseInt(line ?? '', 10) || fail(lines);
 }
 
