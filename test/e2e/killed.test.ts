@@ -48,7 +48,8 @@ stories('parts that are killed', (scene) => {
     const image = (isSo: (object: KubernetesObject) => boolean) =>
       kubectl.in(systemNamespace).untilObject('diskimage', volume, isSo);
     await image((found) => conditionOf(found, 'Healthy')?.reason === 'EngineDead');
-    expect(await kubectl.eventsOf('loses-its-daemon')).toContain('EngineDead');
+    // Events are sent beside the status, one after the other.
+    await expect.poll(() => kubectl.eventsOf('loses-its-daemon'), { timeout: 60_000 }).toContain('EngineDead');
     await kubectl.remove('pod', 'loses-its-daemon');
     await kubectl.apply(pod({ name: 'finds-it-again', claim: 'loses-its-daemon', script: writerScript }));
     await kubectl.untilReady('finds-it-again');
