@@ -308,8 +308,12 @@ describe('a volume that cannot be made', () => {
 
   it('for a time only is waited for, and its failure told when the time is over', async () => {
     a.reply = () => ({ reason: 'EngineUnavailable', message: 'no engine answers' });
-    const isReported = () => scene.find(diskImages, 'pvc-1')?.['status'] !== undefined;
-    const failure = await timeOut(create('pvc-1'), isReported);
+    const caches = scene.caches();
+    const patient = await scene.service(caches);
+    // Not only to the API server, which tells it a moment later.
+    const isReported = () =>
+      (caches.images.cache.get('lamina-system/pvc-1')?.status.conditions ?? []).some(({ type }) => type === 'Ready');
+    const failure = await timeOut(create('pvc-1', anywhere, {}, patient), isReported);
     expect([failure.code, failure.kind]).toEqual(['engine-unavailable', 'unavailable']);
     a.reply = () => 'done';
     const again = create('pvc-1');
