@@ -144,7 +144,8 @@ describe('a controller', () => {
     await until(() => one.isLeader && one.plugin.isReady);
     await createVolume(one, 'pvc-1');
     declare('d1');
-    await until(() => nodeOf('d1') === 'a');
+    // What is told of that is the last thing that is sent.
+    await until(() => nodeOf('d1') === 'a' && scene.eventsOf('d1').length > 0);
     await scene.settle();
     const before = scene.server.requests.length;
     for (let i = 0; i < 5; i++) {
