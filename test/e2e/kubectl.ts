@@ -127,8 +127,8 @@ export class Kubectl {
 
   /** Deletes objects, and waits until they are gone. */
   async remove(kind: string, ...names: readonly string[]): Promise<void> {
-    await this.run(['delete', kind, ...names, '--ignore-not-found', '--wait', '--timeout=120s'], {
-      timeoutMs: 150_000,
+    await this.run(['delete', kind, ...names, '--ignore-not-found', '--wait', '--timeout=240s'], {
+      timeoutMs: 270_000,
     });
   }
 

@@ -40,7 +40,7 @@ export function stories(title: string, tell: (scene: () => Scene) => void): void
     // Also of a story that failed, or all that come after it would find what it left.
     afterAll(() => kubectl.remove('namespace', namespace));
     tell(() => ({ cluster, kubectl }));
-    it('says nothing again and again, and leaves nothing behind', { timeout: 2 * goneTimeoutMs }, async (context) => {
+    it('says nothing again and again, and leaves nothing behind', { timeout: 4 * goneTimeoutMs }, async (context) => {
       if (failed) return context.skip('a story before it has failed');
       expect(await repeatedEvents(kubectl)).toEqual([]);
       expect(await missingRights(kubectl.in(systemNamespace))).toEqual([]);
