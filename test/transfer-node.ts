@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { systemClock } from '../src/lib/clock.ts';
+import { type Clock, systemClock } from '../src/lib/clock.ts';
 import { TokenBucket } from '../src/lib/token-bucket.ts';
 import { recordVersion, type SnapshotRecord } from '../src/store/records.ts';
 import { SpaceGuard } from '../src/store/space.ts';
@@ -31,6 +31,8 @@ export interface NodeOptions {
   credentials: Credentials;
   port?: number;
   stallMs?: number;
+  /** What rates are measured by. */
+  rateClock?: Clock;
   criticalFraction?: number;
   checkpoint?: (step: TransferStep) => void;
 }
@@ -41,8 +43,9 @@ export async function openTransferNode(options: NodeOptions): Promise<TransferNo
   const opened = await openDetachedPool(directory);
   const { pool } = opened;
   const log = new MemoryLogger();
-  const sendLimit = new TokenBucket(Number.POSITIVE_INFINITY, systemClock);
-  const receiveLimit = new TokenBucket(Number.POSITIVE_INFINITY, systemClock);
+  const { rateClock = systemClock } = options;
+  const sendLimit = new TokenBucket(Number.POSITIVE_INFINITY, rateClock);
+  const receiveLimit = new TokenBucket(Number.POSITIVE_INFINITY, rateClock);
   const byName = (wanted: string) => (wanted === poolName ? pool : undefined);
   const server = new LayerServer({
     begin: () => ({ addBytes: () => {}, end: () => {} }),

@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/lib/bytes.ts';
 import { checkPool } from '../../src/store/check.ts';
 import { recordImage } from '../../src/store/images.ts';
 import { imageIdOf } from '../../src/store/ids.ts';
 import { expectPattern, temporaryDirectory, thin, writePattern } from '../detached-pool.ts';
+import { ManualClock } from '../fakes/manual-clock.ts';
 import { clearBelow } from '../leaks.ts';
 import { mountImage } from '../loop-filesystem.ts';
 import { fetchSnapshot, fetchUnnamed, type TransferNode } from '../transfer-node.ts';
@@ -235,25 +237,36 @@ describe('layers move between nodes', () => {
   });
 
   it('holds its rate, which several transfers share, and each receiver holds its own', async () => {
+    const rateClock = new ManualClock();
+    const limited = await scene.addNode('limited', { rateClock });
+    const receiver = await scene.addNode('receiver', { rateClock });
     for (const name of ['a', 'b']) {
-      await createDisk(source, name, 64 * MiB);
-      writePattern(source, name, 1, 0, 8 * MiB);
-      await source.disks.createSnapshot({ name: `of-${name}`, diskId: name });
+      await createDisk(limited, name, 64 * MiB);
+      writePattern(limited, name, 1, 0, 8 * MiB);
+      await limited.disks.createSnapshot({ name: `of-${name}`, diskId: name });
     }
+    /** How long it takes where all but waiting takes no time. */
     const timed = async (work: Promise<unknown>): Promise<number> => {
-      const start = performance.now();
-      await work;
-      return (performance.now() - start) / 1000;
+      const start = rateClock.elapsedMs();
+      const over = new AbortController();
+      const ended = work.finally(() => over.abort());
+      ended.catch(() => {});
+      while (!over.signal.aborted) {
+        rateClock.advance(rateClock.pending[0] ?? 0);
+        await setImmediate();
+      }
+      await ended;
+      return (rateClock.elapsedMs() - start) / 1000;
     };
-    source.sendLimit.perSecond = 8 * MiB;
+    limited.sendLimit.perSecond = 8 * MiB;
     const together = await timed(
-      Promise.all(['of-a', 'of-b'].map((id) => fetchUnnamed(source.peer, target, { kind: 'snapshot', id }))),
+      Promise.all(['of-a', 'of-b'].map((id) => fetchUnnamed(limited.peer, receiver, { kind: 'snapshot', id }))),
     );
     expect(together).toBeGreaterThan(2 * 0.8);
     expect(together).toBeLessThan(2 * 1.2);
-    source.sendLimit.perSecond = Number.POSITIVE_INFINITY;
-    target.receiveLimit.perSecond = 4 * MiB;
-    const received = await timed(fetchUnnamed(source.peer, target, { kind: 'snapshot', id: 'of-a' }));
+    limited.sendLimit.perSecond = Number.POSITIVE_INFINITY;
+    receiver.receiveLimit.perSecond = 4 * MiB;
+    const received = await timed(fetchUnnamed(limited.peer, receiver, { kind: 'snapshot', id: 'of-a' }));
     expect(received).toBeGreaterThan(2 * 0.8);
     expect(received).toBeLessThan(2 * 1.2);
   });
