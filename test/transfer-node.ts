@@ -30,6 +30,7 @@ export interface NodeOptions {
   name: string;
   credentials: Credentials;
   port?: number;
+  /** Long by default: nothing comes for seconds where the machine is busy with something else. */
   stallMs?: number;
   /** What rates are measured by. */
   rateClock?: Clock;
@@ -38,7 +39,7 @@ export interface NodeOptions {
 }
 
 export async function openTransferNode(options: NodeOptions): Promise<TransferNode> {
-  const { directory, name, credentials, port = 0, stallMs = 5000, criticalFraction = 0 } = options;
+  const { directory, name, credentials, port = 0, stallMs = 60_000, criticalFraction = 0 } = options;
   mkdirSync(directory, { recursive: true });
   const opened = await openDetachedPool(directory);
   const { pool } = opened;
