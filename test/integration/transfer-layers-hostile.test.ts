@@ -11,8 +11,6 @@ import { frameBytes, framedFile, LayerPeer } from '../fakes/layer-peer.ts';
 import { fetchSnapshot, type TransferNode } from '../transfer-node.ts';
 import { createDisk, TransferScene } from '../transfer-scene.ts';
 
-const stallMs = 300;
-
 describe('nothing that a peer sends is used unless it is what it must be', () => {
   let scene: TransferScene;
   let peer: LayerPeer;
@@ -20,7 +18,7 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
   beforeEach(async () => {
     scene = await TransferScene.create(temporaryDirectory());
     peer = await LayerPeer.start('source', await scene.credentials('source'));
-    target = await scene.addNode('target', { stallMs });
+    target = await scene.addNode('target');
   });
   afterEach(async () => {
     await peer.close();
@@ -203,6 +201,9 @@ describe('nothing that a peer sends is used unless it is what it must be', () =>
         else if (attempts === 2) response.end(bytes.subarray(2 * (256 * KiB + 48)));
         expect(url).toContain(`from=${attempts === 1 ? 0 : 512 * KiB}`);
       };
+      await scene.removeNode(target);
+      const stallMs = 2000;
+      target = await scene.addNode('target', { stallMs });
       const start = performance.now();
       const { layer } = await fetched();
       expect(performance.now() - start).toBeGreaterThan(stallMs);
