@@ -31,7 +31,8 @@ export function importContext(
     gate: new ImportGate(2),
     clock: systemClock,
     checkpoint,
-    stallMs: 1000,
+    // Nothing comes for a second where the machine is busy with something else.
+    stallMs: 30_000,
     mayReachItself: true,
   };
 }

@@ -45,7 +45,8 @@ const importContext = {
   gate: new ImportGate(2),
   clock: systemClock,
   checkpoint: () => {},
-  stallMs: 1000,
+  // Nothing comes for a second where the machine is busy with something else.
+  stallMs: 30_000,
   mayReachItself: true,
 };
 

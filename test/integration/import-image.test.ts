@@ -171,7 +171,7 @@ describe('importing from a web server', () => {
       if (server.requests.length === 1) return Boolean(response.writeHead(500).end());
       return server.requests.length === 2;
     };
-    await expectGolden(await importFrom(context, { url }));
+    await expectGolden(await importFrom({ ...context, stallMs: 1000 }, { url }));
     expect(server.requests).toHaveLength(3);
   });
 
@@ -180,8 +180,11 @@ describe('importing from a web server', () => {
     // It can only begin anew.
     server.answer = (_, response) => Boolean(response.writeHead(200, { 'content-length': bytes.length }).end(bytes));
     const limit = new TokenBucket(MiB, systemClock);
-    limit.take = (_, signal) => pause(systemClock, 700, signal);
-    const image = await importFrom({ ...context, limit, stallMs: 300 }, { url: `${server.origin}/a`, format: 'raw' });
+    let takes = 0;
+    limit.take = async (_, signal) => {
+      if (++takes <= 2) await pause(systemClock, 4500, signal);
+    };
+    const image = await importFrom({ ...context, limit, stallMs: 2000 }, { url: `${server.origin}/a`, format: 'raw' });
     expect(image.digest).toBe(sum('sha256', bytes));
     expect(server.requests).toHaveLength(1);
   });
