@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import * as z from 'zod';
 import { type ErrorCode, type ErrorKind, isLaminaError, LaminaError } from '../lib/errors.ts';
 import { parseJson } from '../lib/parse-json.ts';
@@ -33,23 +33,36 @@ const sharedCodes: readonly ErrorCode[] = [
   'peer-untrusted',
 ];
 
-export function answerJson(response: ServerResponse, status: number, body: unknown): void {
+/** For so long the rest of a request is read that was answered before its end. */
+const readOnMs = 5000;
+
+/**
+ * @param request given where it may be answered before all of it has come, and the connection is closed then: who is still
+ *   sending when that happens finds a broken connection, and may not see the answer
+ */
+export function answerJson(response: ServerResponse, status: number, body: unknown, request?: IncomingMessage): void {
   const text = JSON.stringify(body);
   response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
-  response.end(text);
+  if (request === undefined || request.complete || request.destroyed) return void response.end(text);
+  response.write(text);
+  const end = () => response.end();
+  const timer = setTimeout(end, readOnMs);
+  request.once('close', () => (clearTimeout(timer), end()));
+  request.resume();
 }
 
 /** Says what went wrong; where the answer has begun already, breaks it off, which the other side cannot mistake for its end. */
-export function answerError(response: ServerResponse, error: unknown): void {
+export function answerError(response: ServerResponse, error: unknown, request?: IncomingMessage): void {
   if (response.headersSent) {
     response.destroy();
     return;
   }
   if (isLaminaError(error)) {
     const { code, kind, message } = error;
-    answerJson(response, statusOfCode[code] ?? statusOfKind[kind], { code, message });
+    answerJson(response, statusOfCode[code] ?? statusOfKind[kind], { code, message }, request);
   } else {
-    answerJson(response, 500, { code: 'unexpected', message: 'an unexpected error; the log of the node has it' });
+    const message = 'an unexpected error; the log of the node has it';
+    answerJson(response, 500, { code: 'unexpected', message }, request);
   }
 }
 

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { connect } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MiB } from '../../src/lib/bytes.ts';
+import { KiB, MiB } from '../../src/lib/bytes.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import type { UploadPart, UploadSink } from '../../src/transfer/users/take-upload.ts';
 import { removeDirectory, temporaryDirectory } from '../detached-pool.ts';
@@ -79,6 +80,24 @@ describe('upload', () => {
     await scene.curl(where, '-T', file, '--continue-at', String(received));
     expect(sink.received.equals(content)).toBe(true);
     expect(sink.parts.at(-1)).toMatchObject({ fromBytes: received, totalBytes: content.length });
+  });
+
+  it('says why it takes no more to who reads that only when all is sent', async () => {
+    sink.breakAfter = MiB;
+    const { hostname, port, pathname } = new URL(scene.url + where);
+    const socket = connect({ host: hostname, port: Number(port), ca: scene.certificateAuthority });
+    socket.on('error', () => {});
+    const head = ['Host: localhost', 'Authorization: Bearer good', `Content-Length: ${content.length}`];
+    socket.write(`PUT ${pathname} HTTP/1.1\r\n${head.join('\r\n')}\r\n\r\n`);
+    socket.write(content.subarray(0, 2 * MiB));
+    await expect.poll(() => scene.moves).toMatchObject([{ result: 'failed' }]);
+    for (let at = 2 * MiB; at < content.length; at += 64 * KiB) {
+      const { promise: sent, resolve } = Promise.withResolvers<unknown>();
+      socket.write(content.subarray(at, at + 64 * KiB), resolve);
+      expect((await sent) ?? null).toBe(null);
+    }
+    const answer = Buffer.concat((await socket.toArray()) as Buffer[]);
+    expect(answer.toString()).toMatch(/^HTTP\/1\.1 507 /);
   });
 
   it('begins anew where the whole file comes again', async () => {

@@ -51,7 +51,9 @@ export async function takeUpload(
     );
   }
   if (request.headers.expect !== undefined) response.writeContinue();
-  await sink.take(counted(request, onBytes), { fromBytes: start, totalBytes, checksum, signal });
+  // What follows is still to be read where the sink does not take it.
+  const bytes = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  await sink.take(counted(bytes, onBytes), { fromBytes: start, totalBytes, checksum, signal });
   response.setHeader('upload-offset', String(sink.receivedBytes));
   answerJson(response, 200, { receivedBytes: sink.receivedBytes });
 }

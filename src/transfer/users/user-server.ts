@@ -114,9 +114,9 @@ export class UserServer {
       else await this.#upload(wanted, request, response, signal);
     } catch (error) {
       this.#log(request, error, signal.aborted || isLaminaError(error));
-      // Or the rest of what somebody wants to upload would be read, to no end.
+      // Or all the rest of what somebody wants to upload would be read, to no end.
       if (!response.headersSent) response.setHeader('connection', 'close');
-      answerError(response, error);
+      answerError(response, error, request);
     }
   }
 
@@ -128,7 +128,7 @@ export class UserServer {
     if (verdict === 'unauthenticated') response.setHeader('www-authenticate', 'Bearer');
     const { action, resource, namespace, name } = wanted;
     const message = `a bearer token is needed that may do this: ${action} ${resource} ${namespace}/${name}`;
-    answerJson(response, verdict === 'forbidden' ? 403 : 401, { code: verdict, message });
+    answerJson(response, verdict === 'forbidden' ? 403 : 401, { code: verdict, message }, request);
     return false;
   }
 
@@ -140,7 +140,7 @@ export class UserServer {
   ): Promise<void> {
     const { exports, limit, logger, findExport, begin } = this.#options;
     const found = await findExport(wanted, signal);
-    if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
+    if ('elsewhere' in found) return answerElsewhere(request, response, wanted, found.elsewhere);
     const { format, headOnly, resource, namespace, name } = wanted;
     const { pool, kind, id } = found.here;
     const { layer } = sealedContent(pool, kind, id);
@@ -161,7 +161,7 @@ export class UserServer {
     signal: AbortSignal,
   ): Promise<void> {
     const found = await this.#options.findSink(wanted, signal);
-    if ('elsewhere' in found) return answerElsewhere(response, wanted, found.elsewhere);
+    if ('elsewhere' in found) return answerElsewhere(request, response, wanted, found.elsewhere);
     if (wanted.headOnly) response.writeHead(200, uploadOffset(found.here)).end();
     else {
       this.#options.logger.info({ namespace: wanted.namespace, name: wanted.name }, 'taking an upload');
@@ -183,8 +183,9 @@ export class UserServer {
   }
 }
 
-/** Whoever asked is to ask there; what comes of an upload is not read. */
+/** Whoever asked is to ask there; what comes of an upload is not taken. */
 function answerElsewhere(
+  request: IncomingMessage,
   response: ServerResponse,
   { resource, namespace, name }: UserRequest,
   { nodeName, address, serverName }: Elsewhere,
@@ -193,5 +194,5 @@ function answerElsewhere(
   const message =
     address === null ? `${what}, which answers nobody` : `${what}: ask https://${address} as ${serverName}`;
   response.setHeader('connection', 'close');
-  answerJson(response, 421, { code: 'misdirected', message, nodeName, address, serverName });
+  answerJson(response, 421, { code: 'misdirected', message, nodeName, address, serverName }, request);
 }
