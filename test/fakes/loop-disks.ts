@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Attachment, BlockDevice } from '../../src/engine/attach/attachment.ts';
 import type { DiskAccess } from '../../src/engine/staging/staging-port.ts';
 import { blockDeviceNumber, claimUnused } from '../../src/host/block-device.ts';
+import { removeLoopDevice } from '../../src/host/loop.ts';
 import { LaminaError } from '../../src/lib/errors.ts';
 import { dataExtents, type Extent } from '../../src/qemu/data-extents.ts';
 import { type DiskRecord, diskRecordSchema } from '../../src/store/records.ts';
@@ -86,7 +87,8 @@ export class LoopDisks implements DiskAccess {
     const found = await this.#find(diskId);
     if (found) {
       await claimUnused(found.path, { flush: true });
-      losetup('--detach', found.path);
+      // Gone when this returns, even where another test has just looked at all devices of the machine.
+      await removeLoopDevice(found.path);
     }
     this.dead.delete(diskId);
   }
