@@ -52,7 +52,7 @@ async function made(name: string): Promise<void> {
     await scene.reconcileImage(name);
     return (await readyOf(name)).reason;
   };
-  await expect.poll(reason).toBe('Made');
+  await expect.poll(reason, { timeout: 60_000 }).toBe('Made');
 }
 
 describe('a DiskImage from a web server', () => {
@@ -97,11 +97,12 @@ describe('a DiskImage from a web server', () => {
   });
 
   it('is tried again where the server does not have it yet', async () => {
+    const bytes = makeImage(directory, 'qcow2');
     scene.declareImage('golden', http(`${server.origin}/golden.qcow2`));
     await settled('golden');
     expect((await readyOf('golden')).status).toBe('False');
     const told = scene.events.length;
-    server.put('/golden.qcow2', makeImage(directory, 'qcow2'));
+    server.put('/golden.qcow2', bytes);
     scene.takeWrites();
     expect(await scene.reconcileImage('golden')).toEqual({ againAfterMs: expect.closeTo(5000, -4) });
     expect([server.requests.length, scene.takeWrites(), scene.events.length]).toEqual([1, 0, told]);
