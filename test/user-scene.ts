@@ -18,6 +18,7 @@ import {
   UserServer,
   type UserServerOptions,
 } from '../src/transfer/users/user-server.ts';
+import { ManualClock } from './fakes/manual-clock.ts';
 import { MemoryLogger } from './fakes/memory-logger.ts';
 
 const exec = promisify(execFile);
@@ -60,7 +61,8 @@ export class UserScene {
     const authority = path.join(directory, 'ca.pem');
     writeFileSync(authority, certificate.certificate);
     const log = new MemoryLogger();
-    const exports = new ExportCache(directory, systemClock);
+    // They end when a test closes them, and not because it takes long.
+    const exports = new ExportCache(directory, new ManualClock());
     const asked: [string, UserRequest][] = [];
     const moves: Moved[] = [];
     const server = new UserServer({
