@@ -48,7 +48,7 @@ export class Daemon {
         env: { ...process.env, ...this.#options.env, ...env },
       });
       await once(child, 'spawn');
-      writeFileSync(this.#pidFile, String(child.pid));
+      writeFileSync(this.#pidFile, `${child.pid} ${statusOf(Number(child.pid))?.startTime}`);
       child.unref();
     } finally {
       closeSync(log);
@@ -58,8 +58,8 @@ export class Daemon {
   /** Of the running process; undefined where it has ended or was never started. */
   get pid(): number | undefined {
     if (!existsSync(this.#pidFile)) return undefined;
-    const pid = Number(readFileSync(this.#pidFile, 'utf8'));
-    return this.#isRunning(pid) ? pid : undefined;
+    const [pid, startTime] = readFileSync(this.#pidFile, 'utf8').split(' ');
+    return isRunning(Number(pid), startTime) ? Number(pid) : undefined;
   }
 
   /** Ends it by SIGTERM, and by SIGKILL where that is not enough. @throws where it was not */
@@ -89,19 +89,32 @@ export class Daemon {
     if (pid !== undefined) {
       // Those that are started again are a group: the shell that does that, and the program.
       process.kill(this.#options.restarted ? -pid : pid, signal);
-      if (!(await pollUntil(() => !this.#isRunning(pid), { timeoutMs, intervalMs: 10 }))) return false;
+      if (!(await pollUntil(() => this.pid === undefined, { timeoutMs, intervalMs: 10 }))) return false;
     }
     rmSync(this.#pidFile, { force: true });
     return true;
   }
+}
 
-  /** The number may belong to another program by now; a process that nobody has collected has no arguments any more. */
-  #isRunning(pid: number): boolean {
-    try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      return this.#options.command.slice(1).every((word) => words.includes(word));
-    } catch {
-      return false;
-    }
+/**
+ * The number may belong to another program by now, which has started later. The command line does not tell: a process has
+ * none for a moment whenever it becomes another program.
+ */
+function isRunning(pid: number, startTime: string | undefined): boolean {
+  const status = statusOf(pid);
+  if (!status || status.startTime !== startTime) return false;
+  // Its first thread can end before others, which still have its files open.
+  return status.state !== 'Z' || status.threads > 1;
+}
+
+/** Also of a process that has ended and that nobody has collected, whose state is `Z`; undefined where there is none. */
+function statusOf(pid: number): { state: string; threads: number; startTime: string } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // Of proc(5), from the third field on; the second may hold anything, in brackets.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0] ?? '', threads: Number(fields[17]), startTime: fields[19] ?? '' };
+  } catch {
+    return undefined;
   }
 }
