@@ -53,6 +53,7 @@ stories('a declared DiskImage', (scene) => {
     await expect.poll(size, { timeout: 20_000 }).toBe(96 * MiB);
     expect(statSync(file).blocks * 512).toBeGreaterThanOrEqual(96 * MiB);
     await user.remove('diskImages', 'raw');
+    await user.gone('diskImages', 'raw');
   });
 
   it('without a node is placed where there is most room', async () => {
@@ -66,6 +67,7 @@ stories('a declared DiskImage', (scene) => {
       expect(image.status.conditions.find(({ type }) => type === 'Placed')?.reason).toBe('NodeChosen');
     }
     await user.remove('diskImages', 'roomy', 'huge', 'second');
+    for (const name of ['roomy', 'huge', 'second']) await user.gone('diskImages', name);
   });
 
   it('starts from another one, or from a snapshot of it, on the node of that', async () => {
@@ -88,6 +90,7 @@ stories('a declared DiskImage', (scene) => {
     }
     await user.remove('diskImages', 'golden', 'copy', 'restored');
     await user.remove('diskSnapshots', 'of-golden');
+    for (const name of ['golden', 'copy', 'restored']) await user.gone('diskImages', name);
   });
 
   it.each([
@@ -107,6 +110,7 @@ stories('a declared DiskImage', (scene) => {
     const smaller = kube.diskImages.mergePatch(user.at('big'), { spec: { size: '512Mi' } });
     await expect(smaller).rejects.toThrow('size cannot be less than what the disk has');
     await user.remove('diskImages', 'big');
+    await user.gone('diskImages', 'big');
   });
 
   it.each([
