@@ -30,6 +30,7 @@ stories('two controllers at once', (scene) => {
     await cluster.controller.start();
     await second.start();
     await user.remove('diskImages', 'placed-by-first', 'placed-by-other');
+    for (const name of ['placed-by-first', 'placed-by-other']) await user.gone('diskImages', name);
     other.close();
     await second.stop();
   });
