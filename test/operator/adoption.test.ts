@@ -68,7 +68,7 @@ stories('what pools hold', (scene) => {
   });
 
   it('is kept when an object is taken away by force while everything runs, and declared again', async () => {
-    const { kube, user, kubelet } = scene();
+    const { cluster, kube, user, kubelet } = scene();
     const { volume, node } = await user.claimWithPod({ name: 'forced' });
     const ledger = new Ledger();
     ledger.write(path.join(await kubelet(node).mount(volume), 'file'), MiB);
@@ -86,6 +86,8 @@ stories('what pools hold', (scene) => {
     await kubelet(node).unmount(volume);
     await user.remove('pods', 'forced');
     await user.remove('claims', 'forced');
+    // The next one stops those who delete its disk.
+    await expect.poll(() => cluster.leftovers(), { timeout: 60_000, interval: 200 }).toEqual([]);
   });
 
   it('is kept in a cluster that knows nothing of it, for longer than a volume that nobody asked for', async () => {
