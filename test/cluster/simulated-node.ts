@@ -60,10 +60,10 @@ export class SimulatedNode {
     await this.untilReady();
   }
 
-  /** @throws with the plugin's last words where it is not ready within a minute */
+  /** @throws with the plugin's last words where it is not ready within two minutes */
   async untilReady(): Promise<void> {
     const csi = this.connect();
-    const ready = await pollUntil(() => csi.isReady(), { timeoutMs: 60_000, intervalMs: 50 });
+    const ready = await pollUntil(() => csi.isReady(), { timeoutMs: 120_000, intervalMs: 50 });
     csi.close();
     if (!ready) throw new Error(`the plugin of ${this.name} is not ready:\n${this.plugin.lastWords()}`);
   }

@@ -18,7 +18,7 @@ stories('what pools hold', (scene) => {
       await resource.removeIfPresent(metadata);
     }
     // Kubernetes itself keeps volumes until no claim refers to them.
-    await expect.poll(() => resource.list(), { timeout: 10_000 }).toEqual([]);
+    await expect.poll(() => resource.list(), { timeout: 60_000 }).toEqual([]);
   }
 
   async function stopRoles(): Promise<void> {
@@ -100,7 +100,7 @@ stories('what pools hold', (scene) => {
     await cluster.startRoles();
     const record = path.join(cluster.workerA.pool(), 'disks', `${handleOf(volume)}.json`);
     const pool = async () => kube.diskPools.get({ name: diskPoolName('default', 'worker-a') });
-    await expect.poll(async () => (await pool())?.status.disks, { timeout: 20_000 }).toBe(1);
+    await expect.poll(async () => (await pool())?.status.disks, { timeout: 60_000 }).toBe(1);
     // The grace time for volumes of which nobody knows is 20 s here; whoever sweeps does so each few seconds.
     const start = performance.now();
     await expect.poll(() => performance.now() - start > 40_000 || !existsSync(record), { timeout: 60_000 }).toBe(true);
@@ -110,7 +110,7 @@ stories('what pools hold', (scene) => {
     await kube.diskImages
       .create({ ...{ spec: { size: '64Mi', nodeName: 'worker-a' } }, metadata: ref })
       .catch(() => {});
-    await expect.poll(async () => (await kube.diskImages.get(ref))?.status.diskId, { timeout: 20_000 }).toBe(ref.name);
+    await expect.poll(async () => (await kube.diskImages.get(ref))?.status.diskId, { timeout: 60_000 }).toBe(ref.name);
     await kube.diskImages.removeIfPresent(ref);
-  }, 120_000);
+  }, 300_000);
 });

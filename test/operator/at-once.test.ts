@@ -16,10 +16,10 @@ stories('a hundred claims at once', (scene) => {
     const kept = names.filter((_, index) => index % 2 === 1);
     await user.remove('pods', ...deleted);
     await user.remove('claims', ...deleted);
-    const found = await Promise.all(kept.map((name) => user.bound(name, 120_000)));
+    const found = await Promise.all(kept.map((name) => user.bound(name, 240_000)));
     for (const node of nodes) expect(found.filter((bound) => bound.node === node)).toHaveLength(25);
     await user.remove('pods', ...kept);
     await user.remove('claims', ...kept);
-    await expect.poll(() => cluster.leftovers(), { timeout: 120_000, interval: 500 }).toEqual([]);
-  }, 300_000);
+    await expect.poll(() => cluster.leftovers(), { timeout: 240_000, interval: 500 }).toEqual([]);
+  }, 600_000);
 });

@@ -53,6 +53,6 @@ stories('volumes and snapshots', (scene) => {
     await kube.diskSnapshots.create({ ...{ spec: { diskImageName: 'declared' } }, metadata: user.at('declared') });
     await namespaces.removeIfPresent({ name: 'doomed' });
     const left = async () => namespaces.get({ name: 'doomed' });
-    await expect.poll(left, { timeout: 60_000, interval: 200 }).toBeUndefined();
-  });
+    await expect.poll(left, { timeout: 120_000, interval: 200 }).toBeUndefined();
+  }, 300_000);
 });

@@ -44,7 +44,7 @@ stories('files to and from a node', (scene) => {
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'files' },
       subjects: [{ kind: 'ServiceAccount', name: 'files', namespace }],
     });
-  }, 180_000);
+  }, 300_000);
   afterAll(async () => {
     await nodes.removeAll();
     rmSync(directory, { recursive: true, force: true });
@@ -118,7 +118,7 @@ stories('files to and from a node', (scene) => {
     expect(said).toMatch(/^Sending \S+ MiB of /m);
     expect(said).not.toContain(`Sending ${diskBytes / MiB} MiB`);
     expect((await user.diskWith('uploaded', 'Ready')).status).toMatchObject({ virtualSize: diskBytes });
-  }, 120_000);
+  }, 240_000);
 
   it('what is exported has the same bytes, as raw and as qcow2', async () => {
     const raw = path.join(directory, 'out.raw');
@@ -127,7 +127,7 @@ stories('files to and from a node', (scene) => {
     const qcow2 = path.join(directory, 'out.qcow2');
     await kubectl('export', 'uploaded', '--output', qcow2);
     execFileSync('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', file, qcow2]);
-  }, 60_000);
+  }, 240_000);
 
   it('a VolumeSnapshot is exported, whichever node is asked', async () => {
     const { user, kubelet } = scene();
@@ -152,5 +152,5 @@ stories('files to and from a node', (scene) => {
     // The daemon that reads an exported disk ends a while after the last who asked for it.
     await expect.poll(() => nodes.get('gate').leftovers(), { timeout: 60_000 }).toEqual([]);
     await nodes.removeAll();
-  }, 120_000);
+  }, 240_000);
 });

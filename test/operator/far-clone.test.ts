@@ -38,7 +38,7 @@ stories('a copy of a volume on another node', (scene) => {
     });
     source = await user.claimWithPod({ name: 'source', node: 'giver' });
     ledger.write(path.join(await kubelet('giver').mount(source.volume), 'before'), MiB);
-  }, 120_000);
+  }, 300_000);
 
   afterAll(async () => {
     await nodes.removeAll();

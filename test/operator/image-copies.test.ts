@@ -46,7 +46,7 @@ stories('copies of a golden image', (scene) => {
     await user.remove('snapshots', 'taken');
     await user.remove('claims', 'source');
     await user.gone('snapshots', 'taken');
-  }, 180_000);
+  }, 300_000);
 
   afterAll(() => nodes.removeAll());
 
@@ -60,7 +60,7 @@ stories('copies of a golden image', (scene) => {
     expect(copy?.metadata.ownerReferences).toMatchObject([{ name: 'golden', uid: golden.metadata.uid }]);
     expect(copy?.status).toMatchObject({ nodeName: 'taker', virtualSize: golden.status.virtualSize });
     expect(nodes.sent() - before).toBe(golden.status.chainDepth);
-  }, 120_000);
+  }, 240_000);
 
   it('serve ten volumes on their node without a further transfer, also while the first node is away', async () => {
     const { kube, user, kubelet } = scene();
@@ -84,7 +84,7 @@ stories('copies of a golden image', (scene) => {
     await user.remove('pods', ...heirs);
     await user.remove('claims', ...heirs);
     for (const name of heirs) await user.gone('claims', name);
-  }, 120_000);
+  }, 240_000);
 
   it('follow the labels of nodes', async () => {
     const { kube } = scene();
@@ -92,7 +92,7 @@ stories('copies of a golden image', (scene) => {
       kube.nodes.mergePatch({ name }, { metadata: { labels: { 'example.org/runs': runs } } });
     await wish({ nodes: null, nodeSelector: { 'example.org/runs': 'databases' } });
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 0);
-    await expect.poll(() => leftOn('taker'), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => leftOn('taker'), { timeout: 60_000 }).toEqual([]);
     await label('taker', 'databases');
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 1);
     await nodes.add('later', 2 * GiB);
@@ -100,8 +100,8 @@ stories('copies of a golden image', (scene) => {
     await untilCopied('AllCopied', ({ status }) => status.copies.length === 2);
     expect(await copyNodes()).toEqual(['later', 'taker']);
     await label('taker', null);
-    await expect.poll(copyNodes, { timeout: 30_000 }).toEqual(['later']);
-  }, 120_000);
+    await expect.poll(copyNodes, { timeout: 60_000 }).toEqual(['later']);
+  }, 240_000);
 
   it('are written about by nobody when all is as it is wanted', async () => {
     const { kube } = scene();
@@ -125,9 +125,9 @@ stories('copies of a golden image', (scene) => {
     expect(copied(full)?.message).toContain('1 of 2 nodes have a copy. small: ');
     await wish({ nodes: ['nowhere'] });
     await untilCopied('NodeNotFound');
-    await expect.poll(copyNodes, { timeout: 30_000 }).toEqual(['later']);
-    await expect.poll(() => leftOn('small'), { timeout: 30_000 }).toEqual([]);
-  }, 120_000);
+    await expect.poll(copyNodes, { timeout: 60_000 }).toEqual(['later']);
+    await expect.poll(() => leftOn('small'), { timeout: 60_000 }).toEqual([]);
+  }, 240_000);
 
   it('go with their node', async () => {
     await wish({ nodes: ['later'], nodeSelector: null });
@@ -135,8 +135,8 @@ stories('copies of a golden image', (scene) => {
     await nodes.remove('later');
     const golden = await untilCopied('NodeNotFound');
     expect(golden.status.copies).toMatchObject([{ nodeName: 'later', ready: false }]);
-    await expect.poll(copyNodes, { timeout: 30_000 }).toEqual([]);
-  }, 120_000);
+    await expect.poll(copyNodes, { timeout: 60_000 }).toEqual([]);
+  }, 240_000);
 
   it('stay as images of their own where whoever deletes the image wants that', async () => {
     const { kube, user } = scene();
@@ -152,7 +152,7 @@ stories('copies of a golden image', (scene) => {
     for (const name of names) await user.diskWith(name, 'Ready');
     await user.remove('diskImages', ...names);
     for (const name of names) await user.gone('diskImages', name);
-  }, 120_000);
+  }, 240_000);
 
   it('go with the image', async () => {
     const { user } = scene();
@@ -160,9 +160,9 @@ stories('copies of a golden image', (scene) => {
     await untilCopied('AllCopied');
     await user.remove('diskImages', 'golden');
     await user.gone('diskImages', 'golden');
-    await expect.poll(copies, { timeout: 30_000 }).toEqual([]);
+    await expect.poll(copies, { timeout: 60_000 }).toEqual([]);
     for (const name of ['giver', 'taker'] as const)
-      await expect.poll(() => leftOn(name), { timeout: 30_000 }).toEqual([]);
+      await expect.poll(() => leftOn(name), { timeout: 60_000 }).toEqual([]);
     await nodes.removeAll();
-  }, 120_000);
+  }, 240_000);
 });

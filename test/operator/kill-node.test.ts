@@ -77,7 +77,7 @@ stories('killed with -9 at one step after the other, the node plugin', (scene) =
     }
     await killer.end();
     expect(killer.pending).toEqual([]);
-  }, 400_000);
+  }, 900_000);
 });
 
 function rankOf(step: string): number {

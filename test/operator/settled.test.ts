@@ -27,5 +27,5 @@ stories('a settled cluster', (scene) => {
     await user.remove('claims', 'quiet');
     await user.remove('snapshots', 'taken');
     await user.remove('diskImages', 'declared');
-  }, 300_000);
+  }, 480_000);
 });

@@ -16,7 +16,7 @@ export interface Scene {
 /** Starting everything. */
 const startTimeoutMs = 240_000;
 /** Everything that is deleted goes; with a volume that nobody knows of, only after the controller's grace time. */
-const goneTimeoutMs = 60_000;
+const goneTimeoutMs = 120_000;
 
 /**
  * Stories that are told on the one cluster of the tier. After the last of them nothing may be left of any; a story that

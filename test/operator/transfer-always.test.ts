@@ -30,7 +30,7 @@ stories('the parameter transfer of a StorageClass', (scene) => {
     const source = { type: 'volumeSnapshot', volumeSnapshot: { name: 'taken' } };
     await user.declareDisk('golden', { nodeName: 'from', source });
     await user.diskWith('golden', 'Ready');
-  }, 180_000);
+  }, 300_000);
 
   afterAll(async () => {
     const { kube } = scene();
@@ -77,7 +77,7 @@ stories('the parameter transfer of a StorageClass', (scene) => {
     // What was brought goes with the last that uses it, and is brought again for the next.
     await remove('second');
     await remove('third');
-    await expect.poll(() => nodes.get('to').leftovers(), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => nodes.get('to').leftovers(), { timeout: 60_000 }).toEqual([]);
     await start('fourth', 'always', taken);
     expect(nodes.sent() - before).toBe(2);
     await remove('fourth');
