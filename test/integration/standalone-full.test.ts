@@ -33,7 +33,7 @@ describe('a pool that is nearly full', () => {
   });
   afterEach(() => {
     // A frozen file system cannot be cleared away.
-    spawnSync('fsfreeze', ['--unfreeze', path.join(mounts, 'staging')]);
+    spawnSync('fsfreeze', ['--unfreeze', path.join(mounts, 'v', 'staging')]);
     return clearBelow(directory);
   });
 
