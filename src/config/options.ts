@@ -30,7 +30,7 @@ export const criticalOption = () =>
 export const longestPauseOption = () =>
   new Option(
     '--longest-pause <seconds>',
-    'how long writes to mounted disks wait for room where less than half of the critical mark is free, before they may fail; 0 for not at all',
+    'how long writes to mounted disks wait for room where the pool is nearly full, before they may fail; 0 for not at all',
   )
     .argParser(secondsOrNone)
     .default(600);

@@ -8,6 +8,7 @@ import { Disks } from '../engine/disks/disks.ts';
 import { Images } from '../engine/disks/images.ts';
 import { thawMarked } from '../engine/staging/freeze-marks.ts';
 import type { ChosenDataPath } from '../engine/attach/data-path.ts';
+import { unallocatedBytes } from '../engine/staging/unallocated.ts';
 import { WritePauses } from '../engine/staging/write-pauses.ts';
 import { recoverDisks } from '../engine/disks/recover.ts';
 import { selectDataPath } from '../engine/attach/self-test.ts';
@@ -88,7 +89,7 @@ interface Claimed {
 }
 
 async function assemble(options: LocalPoolOptions, { pool, client, runDir, release }: Claimed): Promise<LocalPool> {
-  const { checkpoint, logger, onFrozen, onMerged, onPaused, longestPauseMs } = options;
+  const { checkpoint, logger, onFrozen, onMerged } = options;
   const dataPath = await selectDataPath({ client, runDir, poolPath: pool.layout.root, logger });
   const freezer = new DeviceFreezer({ runDir, checkpoint, onFrozen });
   const context: DiskContext = {
@@ -105,25 +106,33 @@ async function assemble(options: LocalPoolOptions, { pool, client, runDir, relea
   const disks = new Disks(context, compactor.wake);
   const images = new Images(context, compactor.wake);
   const attachments = new DiskAttachments(context, compactor.wake);
-  const pauses = new WritePauses({
-    context,
-    freezer,
-    attachment: (diskId) => attachments.attachment(diskId),
-    unwrittenBytes,
-    longestMs: longestPauseMs,
-    onChange: onPaused,
-    clock: systemClock,
-  });
   return {
     context,
     disks,
     images,
     attachments,
     compactor,
-    pauses,
+    pauses: createPauses(options, { context, freezer, attachments }),
     dataPath,
     supervisor: client,
     runDir,
     release,
   };
+}
+
+function createPauses(
+  { longestPauseMs, onPaused }: LocalPoolOptions,
+  { context, freezer, attachments }: { context: DiskContext; freezer: DeviceFreezer; attachments: DiskAttachments },
+): WritePauses {
+  const attachment = (diskId: string) => attachments.attachment(diskId);
+  return new WritePauses({
+    context,
+    freezer,
+    attachment,
+    unwrittenBytes,
+    unallocatedBytes: () => unallocatedBytes(context.pool, attachment),
+    longestMs: longestPauseMs,
+    onChange: onPaused,
+    clock: systemClock,
+  });
 }

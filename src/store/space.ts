@@ -11,7 +11,7 @@ export interface SpacePolicy {
   reservedFraction: number;
   /** Virtual sizes promised / usable bytes. */
   overcommit: number;
-  /** Below this much free space nothing starts that takes more; below half of it, what is mounted is paused. */
+  /** Below this much free space nothing starts that takes more; where still less is left, what is mounted is paused. */
   criticalFraction: number;
 }
 
@@ -31,14 +31,17 @@ export interface PoolSpace {
   reservedBytes: number;
   criticalBytes: number;
   overcommit: number;
-  /** With less free than this, writes to mounted disks are to wait. */
+  /** With less free than this, writes to mounted disks are to wait, until more than that is free. */
   pauseBytes: number;
+  resumeBytes: number;
 }
 
 /** Free space below this many times the critical mark is short. */
 const warningFactor = 3;
-/** What is left below this part of the critical mark is for what is cached and not written yet. */
+/** Writes wait below this part of the critical mark; of a small file system below so much, as it takes a moment to pause. */
 const pauseFactor = 0.5;
+const leastPauseBytes = 64 * MiB;
+const leastPauseFraction = 0.05;
 
 export const ballastBytes = MiB;
 
@@ -76,7 +79,7 @@ export class SpaceGuard {
       reservedBytes,
       criticalBytes,
       overcommit,
-      pauseBytes: Math.floor(criticalBytes * pauseFactor),
+      ...pauseMarks(totalBytes, criticalBytes),
     };
   }
 
@@ -124,6 +127,17 @@ export class SpaceGuard {
       `the pool ${this.#pool.layout.root} does not take ${formatBytes(bytes)} more: ${why}. Delete volumes or snapshots, or add space`,
     );
   }
+}
+
+/**
+ * Below what free space writes to mounted disks wait, and from what on they go on. Half of what is critical: the rest is
+ * for what is on its way. Of small file systems more, but for those whose policy knows no critical mark.
+ */
+export function pauseMarks(totalBytes: number, criticalBytes: number): Pick<PoolSpace, 'pauseBytes' | 'resumeBytes'> {
+  if (criticalBytes === 0) return { pauseBytes: 0, resumeBytes: 0 };
+  const least = Math.min(leastPauseBytes, totalBytes * leastPauseFraction);
+  const pauseBytes = Math.floor(Math.max(criticalBytes * pauseFactor, least));
+  return { pauseBytes, resumeBytes: Math.max(criticalBytes, 2 * pauseBytes) };
 }
 
 export function takesSpaceAtOnce(preallocation: DiskOptions['preallocation']): boolean {

@@ -1,6 +1,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, rmSync, statfsSync } from 'node:fs';
+import { readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MiB } from '../../src/lib/bytes.ts';
@@ -43,15 +44,14 @@ describe('a pool that is nearly full', () => {
     const marks = ['--overcommit', '100', '--critical', '20%'];
     plugin = await startStandalone({ pool, socket, runDir, args: [...marks, ...args] });
   };
-  /** What was mounted before the plugin was started is paused at once. */
   const startAgain = async (args: string[] = []) => {
     await plugin.kill9();
     await start(args);
   };
   const filler = () => path.join(pool, 'lost+found', 'filler');
-  const fill = () => {
+  const fill = (leftBytes = 40 * MiB) => {
     const { bavail, bsize } = statfsSync(pool);
-    execFileSync('fallocate', ['--length', String(bavail * bsize - 40 * MiB), filler()]);
+    execFileSync('fallocate', ['--length', String(bavail * bsize - leftBytes), filler()]);
   };
   const makeRoom = () => rmSync(filler());
   const healthOf = async (volumeId: string) => {
@@ -86,6 +86,27 @@ describe('a pool that is nearly full', () => {
     const again = await plugin.client.attach(volume, mounts);
     execFileSync('cmp', [path.join(directory, 'b'), path.join(again, 'b')]);
     expect(ledger.differences(again, ['a'])).toEqual([]);
+    await plugin.client.detach(volume.id, mounts);
+    await nothingIsLeft();
+  });
+
+  it('has those wait who fill it, before it is full', async () => {
+    const source = path.join(directory, 'source');
+    writeFileSync(source, randomBytes(100 * MiB));
+    await start();
+    const volume = await plugin.client.createVolume({ name: 'v', sizeBytes: 256 * MiB });
+    const target = await plugin.client.attach(volume, mounts);
+    fill(80 * MiB);
+    // At most 10 MiB a second: 51 MiB are left for the time that it takes to be paused.
+    const write = 'dd if="$0" of="$1" bs=1M count=1 skip=$at seek=$at conv=notrunc,fsync status=none';
+    const script = `at=0; while [ $at -lt 100 ]; do ${write} || exit 1; at=$((at + 1)); sleep 0.1; done`;
+    const ended = once(spawn('bash', ['-c', script, source, path.join(target, 'b')]), 'exit');
+    await untilPaused(volume.id);
+    expect(statfsSync(pool).bavail).toBeGreaterThan(0);
+    expect(await Promise.race([ended, Promise.resolve('waits')])).toBe('waits');
+    makeRoom();
+    expect(await ended).toEqual([0, null]);
+    execFileSync('cmp', [source, path.join(target, 'b')]);
     await plugin.client.detach(volume.id, mounts);
     await nothingIsLeft();
   });

@@ -1,6 +1,7 @@
 import { formatBytes, GiB } from '../../lib/bytes.ts';
 import { type Clock, pause } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
+import type { PoolSpace } from '../../store/space.ts';
 import type { Attachment } from '../attach/attachment.ts';
 import type { DiskContext } from '../disks/disk-context.ts';
 import { isThick } from '../disks/disk-context.ts';
@@ -11,8 +12,10 @@ export interface WritePausesOptions {
   context: Pick<DiskContext, 'pool' | 'space' | 'logger'>;
   freezer: Pick<DeviceFreezer, 'pause' | 'whileNotPaused'>;
   attachment: (diskId: string) => Promise<Attachment | null>;
-  /** What will take space of some file system of this machine, perhaps of the pool's. */
+  /** What all file systems of this machine have cached and not written yet. */
   unwrittenBytes: () => Promise<number>;
+  /** What those of the pool's disks hold beyond what the images occupy. */
+  unallocatedBytes: () => Promise<number>;
   /** How long writes wait for room at most, before they fail where there is none; 0 for not at all. */
   longestMs: number;
   /** Called with a disk whose writes wait now, or go on. */
@@ -22,9 +25,9 @@ export interface WritePausesOptions {
 
 /** Nothing fills a pool faster: what is free is looked at again before it can be gone. */
 const fillBytesPerSecond = 2 * GiB;
-const shortestLookMs = 100;
+const shortestLookMs = 20;
 const longestLookMs = 5000;
-/** For so long a disk is left alone that was made visible: kubelet changes owners, and the pod starts, which could not be ended. */
+/** For so long a disk is left alone that was made visible meanwhile: kubelet changes owners, and the pod starts, which could not be ended. */
 const settleMs = 60_000;
 /** While writes wait, or nothing more can be done. */
 const waitingLookMs = 1000;
@@ -37,11 +40,13 @@ export class WritePauses implements WritePause {
   readonly #options: WritePausesOptions;
   readonly #paused = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
-  /** When a disk was made visible last, or taken away. */
+  /** When a disk was made visible last, or taken away, while others were paused. */
   readonly #busyMs = new Map<string, number>();
   /** Ends all pauses; null while the pool has room, or had none for too long. */
   #over: AbortController | null = null;
   #sinceMs = 0;
+  /** Whether the pool was really short, rather than about to be by what was cached, and has not had room since. */
+  #wasShort = false;
   #isGivenUp = false;
 
   constructor(options: WritePausesOptions) {
@@ -62,7 +67,7 @@ export class WritePauses implements WritePause {
       return await this.#options.freezer.whileNotPaused(diskId, work);
     } finally {
       for (const id of this.#busyMs.keys()) if (!this.#isBusy(id)) this.#busyMs.delete(id);
-      this.#busyMs.set(diskId, this.#options.clock.elapsedMs());
+      if (this.#over) this.#busyMs.set(diskId, this.#options.clock.elapsedMs());
     }
   }
 
@@ -84,20 +89,30 @@ export class WritePauses implements WritePause {
 
   /** @returns after how many milliseconds to look again */
   async #look(): Promise<number> {
-    const { context, unwrittenBytes } = this.#options;
-    const { freeBytes, criticalBytes, pauseBytes, warning } = await context.space.space();
-    // What is cached may be other disks': it counts where space is short only.
-    const leftBytes = freeBytes - (warning ? await unwrittenBytes() : 0);
-    if (freeBytes >= criticalBytes && leftBytes >= pauseBytes) {
+    const space = await this.#options.context.space.space();
+    const { freeBytes, pauseBytes, resumeBytes } = space;
+    if (pauseBytes === 0) return longestLookMs;
+    const leftBytes = freeBytes - (await this.#cachedBytes(space));
+    if (freeBytes < pauseBytes) this.#wasShort = true;
+    else if (freeBytes >= resumeBytes) this.#wasShort = false;
+    if (leftBytes < pauseBytes) {
+      if (!this.#over && !this.#isGivenUp) this.#begin(freeBytes);
+    } else if (!this.#wasShort) {
       this.#isGivenUp = false;
       await this.#end();
-    } else if (leftBytes < pauseBytes && !this.#over && !this.#isGivenUp) {
-      this.#begin(freeBytes);
     }
     if (this.#over) await this.#goOn(freeBytes);
     if (this.#over || this.#isGivenUp) return waitingLookMs;
     const untilFullMs = ((leftBytes - pauseBytes) / fillBytesPerSecond) * 1000;
     return Math.min(longestLookMs, Math.max(shortestLookMs, untilFullMs));
+  }
+
+  /** What may take space soon. The kernel does not tell whose it is that is cached: all of it is ours where space is short. */
+  async #cachedBytes({ freeBytes, pauseBytes, warning }: PoolSpace): Promise<number> {
+    const { unwrittenBytes, unallocatedBytes } = this.#options;
+    const unwritten = await unwrittenBytes();
+    if (warning || freeBytes - unwritten >= pauseBytes) return unwritten;
+    return Math.min(unwritten, await unallocatedBytes());
   }
 
   #begin(freeBytes: number): void {

@@ -13,6 +13,7 @@ let clock: ManualClock;
 let logger: MemoryLogger;
 let free: number;
 let unwritten: number;
+let unallocated: number;
 let attached: string[];
 let thick: string[];
 let states: Record<string, Attachment>;
@@ -24,7 +25,7 @@ let stop: AbortController;
 beforeEach(() => {
   clock = new ManualClock();
   logger = new MemoryLogger();
-  [free, unwritten] = [1000 * MiB, 0];
+  [free, unwritten, unallocated] = [1000 * MiB, 0, 0];
   [attached, thick, frozen, changes] = [['a'], [], [], []];
   states = {};
   stop = new AbortController();
@@ -36,6 +37,7 @@ async function started(longestMs = 600_000): Promise<{ pauses: WritePauses; ende
     freeBytes: free,
     criticalBytes: 100 * MiB,
     pauseBytes: 50 * MiB,
+    resumeBytes: 100 * MiB,
     warning: free < 300 * MiB,
   });
   const pool = {
@@ -57,6 +59,7 @@ async function started(longestMs = 600_000): Promise<{ pauses: WritePauses; ende
     },
     attachment: async (id) => states[id] ?? healthy,
     unwrittenBytes: async () => unwritten,
+    unallocatedBytes: async () => unallocated,
     longestMs,
     onChange: (id) => changes.push(id),
     clock,
@@ -95,14 +98,14 @@ describe('writes to the disks of a pool', () => {
     expect(changes).toEqual(['a', 'a']);
   });
 
-  it('are looked at the sooner the less is left, and never more than ten times a second', async () => {
+  it('are looked at the sooner the less is left, and never more than fifty times a second', async () => {
     await started();
     expect(clock.pending.map(Math.round)).toEqual([464]);
     free = 51 * MiB;
     await after(464);
-    expect(clock.pending).toEqual([100]);
+    expect(clock.pending).toEqual([20]);
     free = 1e13;
-    await after(100);
+    await after(20);
     expect(clock.pending).toEqual([5000]);
   });
 
@@ -120,6 +123,40 @@ describe('writes to the disks of a pool', () => {
     expect(frozen).toEqual([]);
   });
 
+  it('go on at the mark where what was cached took no space of the pool, and wait longer where it did', async () => {
+    await started();
+    [free, unwritten] = [80 * MiB, 31 * MiB];
+    await after(5000);
+    expect(frozen).toEqual(['a']);
+    unwritten = 30 * MiB;
+    await after(1000);
+    expect(frozen).toEqual([]);
+    unwritten = 31 * MiB;
+    await after(1000);
+    free = 49 * MiB;
+    await after(1000);
+    [free, unwritten] = [99 * MiB, 0];
+    await after(1000);
+    expect(frozen).toEqual(['a']);
+    free = 100 * MiB;
+    await after(1000);
+    expect(frozen).toEqual([]);
+  });
+
+  it('wait for more than is free to be written of what their own file systems hold', async () => {
+    await started();
+    unwritten = 2000 * MiB;
+    unallocated = 950 * MiB;
+    await after(5000);
+    expect(frozen).toEqual([]);
+    unallocated += 1;
+    await after(5000);
+    expect(frozen).toEqual(['a']);
+    unwritten = 900 * MiB;
+    await after(5000);
+    expect(frozen).toEqual([]);
+  });
+
   it('do not wait where the disk has its space, or is not well', async () => {
     attached = ['a', 'thick', 'dead'];
     thick = ['thick'];
@@ -131,16 +168,19 @@ describe('writes to the disks of a pool', () => {
     expect(frozen).toEqual(['a']);
   });
 
-  it('wait a minute later where the disk has just been made visible', async () => {
+  it('wait a minute later where the disk was made visible while others waited', async () => {
+    attached = ['a', 'b'];
     const { pauses } = await started();
     await pauses.whileNotPaused('a', async () => {});
     free = 0;
     await after(5000);
-    await after(54_000);
-    expect(frozen).toEqual([]);
-    attached.push('b');
-    await after(1000);
     expect(frozen).toEqual(['a', 'b']);
+    attached.push('c');
+    await pauses.whileNotPaused('c', async () => {});
+    await after(59_000);
+    expect(frozen).toEqual(['a', 'b']);
+    await after(1000);
+    expect(frozen).toEqual(['a', 'b', 'c']);
   });
 
   it('go on after the longest pause, until there was room again', async () => {
