@@ -107,7 +107,7 @@ stories('pools that cannot be served, or are full', (scene) => {
     const { kubectl, cluster } = scene();
     const [node] = cluster.workers;
     await startWriter(kubectl, { name: 'waits', storageClassName: 'lamina-story-small', size: '64Mi' });
-    // Below half of 2 %. What root alone may use is left for what is on its way.
+    // What root alone may use is left for what is on its way.
     await cluster.onNode(
       node,
       `room=$(df --output=avail -B1 ${base}/small | tail -n 1); fallocate -l $((room - ${MiB})) ${base}/small/filler`,
@@ -116,8 +116,7 @@ stories('pools that cannot be served, or are full', (scene) => {
       const pool = await kubectl.get('diskpool', `small.${node}`);
       return pool && conditionOf(pool, 'SpaceAvailable')?.reason;
     };
-    // Not in the first minute of a mounted volume.
-    await expect.poll(space, { timeout: 150_000, interval: 1000 }).toBe('WritesPaused');
+    await expect.poll(space, { timeout: 60_000, interval: 1000 }).toBe('WritesPaused');
     await expect
       .poll(() => kubectl.eventsOf('waits'), { timeout: 60_000 })
       .toContain('wait, as its pool is nearly full');
