@@ -59,7 +59,7 @@ describe('a pool that is nearly full', () => {
     return JSON.stringify(health, (_, value) => (typeof value === 'bigint' ? String(value) : value));
   };
   const untilPaused = (volumeId: string) =>
-    expect.poll(() => healthOf(volumeId), { timeout: 30_000 }).toContain('its pool is nearly full');
+    expect.poll(() => healthOf(volumeId), { timeout: 120_000 }).toContain('its pool is nearly full');
   const stateOf = ({ pid }: ChildProcess) => /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
 
   it('has writers wait, through the end of the plugin too, and go on without an error when there is room', async () => {
@@ -134,7 +134,7 @@ describe('a pool that is nearly full', () => {
     const target = await plugin.client.attach(volume, mounts);
     await startAgain(['--longest-pause', '1']);
     fill();
-    await expect.poll(() => plugin.stderr(), { timeout: 30_000 }).toContain('no room was made');
+    await expect.poll(() => plugin.stderr(), { timeout: 120_000 }).toContain('no room was made');
     ledger.write(path.join(target, 'a'), MiB);
     expect(ledger.differences(target, ['a'])).toEqual([]);
     await plugin.client.detach(volume.id, mounts);
