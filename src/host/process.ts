@@ -18,13 +18,18 @@ export async function currentBootId(): Promise<string> {
  * ended is alive: they still write, and hold its files and their locks.
  */
 export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
-  const text = await readProc(`/proc/${pid}/stat`);
+  const stat = await readProc(`/proc/${pid}/stat`);
+  return stat === null ? null : identityIn(stat);
+}
+
+/** The same, of what /proc/<pid>/stat says. */
+export function identityIn(stat: string): ProcessIdentity | null {
   // The name, in parentheses, may hold anything; fields are counted from behind it.
-  const fields = text?.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [state] = fields ?? [];
-  const hasThreads = Number(fields?.[17]) > 1;
-  if (!fields || ((state === 'Z' || state === 'X') && !hasThreads)) return null;
-  return { pid, startTime: Number(fields[19]) };
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state] = fields;
+  const hasThreads = Number(fields[17]) > 1;
+  if ((state === 'Z' || state === 'X') && !hasThreads) return null;
+  return { pid: Number.parseInt(stat, 10), startTime: Number(fields[19]) };
 }
 
 export async function isAlive(identity: ProcessIdentity): Promise<boolean> {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { identityIn } from '../../src/host/process.ts';
 import { pollUntil } from '../../src/lib/poll.ts';
 
 export interface DaemonOptions {
@@ -48,7 +49,7 @@ export class Daemon {
         env: { ...process.env, ...this.#options.env, ...env },
       });
       await once(child, 'spawn');
-      writeFileSync(this.#pidFile, `${child.pid} ${statusOf(Number(child.pid))?.startTime}`);
+      writeFileSync(this.#pidFile, `${child.pid} ${startTimeOf(Number(child.pid))}`);
       child.unref();
     } finally {
       closeSync(log);
@@ -58,8 +59,8 @@ export class Daemon {
   /** Of the running process; undefined where it has ended or was never started. */
   get pid(): number | undefined {
     if (!existsSync(this.#pidFile)) return undefined;
-    const [pid, startTime] = readFileSync(this.#pidFile, 'utf8').split(' ');
-    return isRunning(Number(pid), startTime) ? Number(pid) : undefined;
+    const [pid, startTime] = readFileSync(this.#pidFile, 'utf8').split(' ').map(Number);
+    return pid !== undefined && startTimeOf(pid) === startTime ? pid : undefined;
   }
 
   /** Ends it by SIGTERM, and by SIGKILL where that is not enough. @throws where it was not */
@@ -97,23 +98,12 @@ export class Daemon {
 }
 
 /**
- * The number may belong to another program by now, which has started later. The command line does not tell: a process has
- * none for a moment whenever it becomes another program.
+ * Undefined where it has ended. The number may belong to another program by now, which has started later. The command line
+ * does not tell: a process has none for a moment whenever it becomes another program.
  */
-function isRunning(pid: number, startTime: string | undefined): boolean {
-  const status = statusOf(pid);
-  if (!status || status.startTime !== startTime) return false;
-  // Its first thread can end before others, which still have its files open.
-  return status.state !== 'Z' || status.threads > 1;
-}
-
-/** Also of a process that has ended and that nobody has collected, whose state is `Z`; undefined where there is none. */
-function statusOf(pid: number): { state: string; threads: number; startTime: string } | undefined {
+function startTimeOf(pid: number): number | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // Of proc(5), from the third field on; the second may hold anything, in brackets.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return { state: fields[0] ?? '', threads: Number(fields[17]), startTime: fields[19] ?? '' };
+    return identityIn(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.startTime;
   } catch {
     return undefined;
   }

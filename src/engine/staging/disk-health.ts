@@ -5,17 +5,30 @@ import type { StagingContext } from './staging-port.ts';
 
 type Unhealthy = Exclude<Attachment['state'], 'healthy'>;
 
-/** What is wrong with an attached disk, for people; null where nothing is known to be. @throws LaminaError `disk-not-found` */
-export async function health({ disks }: StagingContext, diskId: string): Promise<string | null> {
+/** What is wrong with a disk in use, or with what serves it. */
+export interface DiskProblem {
+  kind: Unhealthy | 'damaged' | 'writes-paused';
+  /** For people. */
+  message: string;
+}
+
+/** What is wrong with an attached disk; null where nothing is known to be. @throws LaminaError `disk-not-found` */
+export async function findProblem({ disks, pauses }: StagingContext, diskId: string): Promise<DiskProblem | null> {
   disks.disk(diskId);
   const attachment = await disks.attachment(diskId);
   if (!attachment) return null;
-  if (attachment.state !== 'healthy') return textOf(diskId, attachment.state);
-  if (!attachment.device) return null;
-  const { mounts } = await findUse(attachment.device);
+  const { state, device } = attachment;
+  if (state !== 'healthy') return { kind: state, message: textOf(diskId, state) };
+  if (!device) return null;
+  const { mounts } = await findUse(device);
   const failed = mounts.find(({ options, superOptions }) => options.includes('rw') && superOptions.includes('ro'));
-  if (!failed) return null;
-  return `the file system of disk ${diskId} at ${failed.mountPoint} met errors and is read-only: unpublish and unstage it, then stage it again`;
+  if (failed) {
+    const message = `the file system of disk ${diskId} at ${failed.mountPoint} met errors and is read-only: unpublish and unstage it, then stage it again`;
+    return { kind: 'damaged', message };
+  }
+  if (!pauses.has(diskId)) return null;
+  const message = `writes to disk ${diskId} wait, as its pool is nearly full: delete volumes or snapshots, or add space, and they go on`;
+  return { kind: 'writes-paused', message };
 }
 
 /** The error of whoever needs I/O on a disk whose daemon is not well. */

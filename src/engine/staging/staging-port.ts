@@ -36,6 +36,7 @@ export interface WritePause {
 /** What the operations of staging share. */
 export interface StagingContext {
   disks: DiskAccess;
+  pauses: WritePause;
   /** For mounts that live as long as one call. */
   runDir: string;
   checkpoint: Checkpoint<StagingStep>;

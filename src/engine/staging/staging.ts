@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../../lib/checkpoint.ts';
 import { KeyedLock } from '../../lib/keyed-lock.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { health } from './disk-health.ts';
+import { type DiskProblem, findProblem } from './disk-health.ts';
 import { publish } from './publish.ts';
 import { stage } from './stage.ts';
 import type {
@@ -33,14 +33,12 @@ export class Staging {
   readonly nodeName: string;
   readonly #context: StagingContext;
   readonly #logger: Logger;
-  readonly #pauses: WritePause;
   readonly #locks = new KeyedLock();
 
   constructor({ disks, nodeName, runDir, checkpoint, logger, pauses }: StagingOptions) {
     this.nodeName = nodeName;
-    this.#context = { disks, runDir, checkpoint };
+    this.#context = { disks, runDir, checkpoint, pauses };
     this.#logger = logger;
-    this.#pauses = pauses;
   }
 
   stage(request: StageRequest): Promise<void> {
@@ -73,22 +71,16 @@ export class Staging {
     return this.#run(request.diskId, () => expand(this.#context, request));
   }
 
-  async health(diskId: string): Promise<string | null> {
-    const problem = await health(this.#context, diskId);
-    return problem ?? (this.areWritesPaused(diskId) ? pausedText(diskId) : null);
+  problem(diskId: string): Promise<DiskProblem | null> {
+    return findProblem(this.#context, diskId);
   }
 
-  /** Whether writes to the disk wait until its pool has room. */
-  areWritesPaused(diskId: string): boolean {
-    return this.#pauses.has(diskId);
+  async health(diskId: string): Promise<string | null> {
+    return (await this.problem(diskId))?.message ?? null;
   }
 
   /** What is frozen can neither be unmounted nor grown, and whoever changes owners or labels on it would wait. */
   #run<T>(diskId: string, work: () => Promise<T>): Promise<T> {
-    return this.#locks.run(diskId, () => this.#pauses.whileNotPaused(diskId, work));
+    return this.#locks.run(diskId, () => this.#context.pauses.whileNotPaused(diskId, work));
   }
-}
-
-function pausedText(diskId: string): string {
-  return `writes to disk ${diskId} wait, as its pool is nearly full: delete volumes or snapshots, or add space, and they go on`;
 }

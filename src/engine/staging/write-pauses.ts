@@ -3,8 +3,7 @@ import { type Clock, pause } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { PoolSpace } from '../../store/space.ts';
 import type { Attachment } from '../attach/attachment.ts';
-import type { DiskContext } from '../disks/disk-context.ts';
-import { isThick } from '../disks/disk-context.ts';
+import { type DiskContext, isThick } from '../disks/disk-context.ts';
 import type { DeviceFreezer } from './device-freezer.ts';
 import type { WritePause } from './staging-port.ts';
 

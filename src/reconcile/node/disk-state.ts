@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import type { DiskProblem } from '../../engine/staging/disk-health.ts';
 import { formatQuantity, formatRoundedQuantity } from '../../lib/quantity.ts';
 import type { DiskRecord } from '../../store/records.ts';
 import type { ServedPool } from './node-pools.ts';
@@ -11,8 +12,15 @@ export interface DiskState {
   allocatedBytes: number;
   chainDepth: number;
   attached: boolean;
-  unhealthy: { reason: 'EngineDead' | 'EngineUnresponsive' | 'DiskDamaged' | 'WritesPaused'; message: string } | null;
+  unhealthy: { reason: (typeof reasons)[DiskProblem['kind']]; message: string } | null;
 }
+
+const reasons = {
+  dead: 'EngineDead',
+  unresponsive: 'EngineUnresponsive',
+  damaged: 'DiskDamaged',
+  'writes-paused': 'WritesPaused',
+} as const satisfies Record<DiskProblem['kind'], string>;
 
 export async function describeDisk(
   { context, attachments, staging }: ServedPool,
@@ -24,16 +32,14 @@ export async function describeDisk(
   const { blocks } = await stat(pool.layout.layerData(disk.head, pool.layer(disk.head).format));
   // What is not attached has no daemon and no mount to be looked at.
   const attachment = pool.isAttached(disk.id) ? await attachments.attachment(disk.id) : null;
-  const message = attachment ? await staging.health(disk.id) : null;
-  const healthy = staging.areWritesPaused(disk.id) ? 'WritesPaused' : 'DiskDamaged';
-  const reasons = { dead: 'EngineDead', unresponsive: 'EngineUnresponsive', healthy } as const;
+  const problem = attachment ? await staging.problem(disk.id) : null;
   return {
     disk,
     format: head?.format ?? 'qcow2',
     allocatedBytes: blocks * 512,
     chainDepth: chain.length,
     attached: attachment?.device !== null && attachment !== null,
-    unhealthy: attachment && message !== null ? { reason: reasons[attachment.state], message } : null,
+    unhealthy: problem && { reason: reasons[problem.kind], message: problem.message },
   };
 }
 
